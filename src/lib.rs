@@ -1,0 +1,4 @@
+//! `weir`, a multi-pipeline streaming log router: sources, filters and sinks joined by bounded buffers, served
+//! over one shared HTTP router. The house is described in `docs/ARCHITECTURE.md`; a row never imports a higher one.
+
+pub mod base;
