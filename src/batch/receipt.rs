@@ -77,7 +77,9 @@ impl Clone for Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {
-            shared.worst.fetch_max(Outcome::Lost as u8, Ordering::AcqRel);
+            // Rows that make a component panic are not offered again: they would do it again.
+            let outcome = if std::thread::panicking() { Outcome::Rejected } else { Outcome::Lost };
+            shared.worst.fetch_max(outcome as u8, Ordering::AcqRel);
         }
     }
 }

@@ -1,0 +1,20 @@
+//! Row 3: the contract between components, and all that lies between them: the entrance of a pipeline with its
+//! rate limit, filter chain and fan-out, the bounded buffers before its sinks, and the counters of each stage.
+
+mod chain;
+mod component;
+mod context;
+mod descriptor;
+mod limit;
+mod meter;
+mod outlet;
+mod queue;
+
+pub use chain::{Chain, Stage};
+pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
+pub use context::{Health, Role, Shared, Site, State, TaskCx};
+pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
+pub use limit::TokenBucket;
+pub use meter::{Meter, MeterSnapshot, Reason};
+pub use outlet::{Branch, Intake, Outlet, RateLimit};
+pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
