@@ -3,4 +3,12 @@
 
 pub mod base;
 pub mod batch;
+pub mod codec;
+pub mod config;
+pub mod filters;
 pub mod flow;
+pub mod registry;
+pub mod sinks;
+pub mod sources;
+#[cfg(test)]
+pub mod testing;

@@ -149,7 +149,10 @@ pub fn raw_slices<'a>(batch: &'a Batch, mut take: impl FnMut(&'a [u8])) {
     if first == end {
         return;
     }
-    if batch.live().is_dense() && spans[end as usize - 1].end() + 1 - spans[first as usize].start() == batch.bytes() as usize + (end - first) as usize {
+    if batch.live().is_dense()
+        && spans[end as usize - 1].end() + 1 - spans[first as usize].start()
+            == batch.bytes() as usize + (end - first) as usize
+    {
         return flush(spans[first as usize].start(), spans[end as usize - 1].end() + 1);
     }
     let mut run: Option<(usize, usize)> = None;

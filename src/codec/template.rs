@@ -89,7 +89,9 @@ impl Template {
             }
             let end = after.find('}').filter(|_| here.starts_with('{'));
             let Some(end) = end else {
-                return Err(format!("unmatched brace in template {text:?}, write {{{{ or }}}} for a literal one"));
+                return Err(format!(
+                    "unmatched brace in template {text:?}, write {{{{ or }}}} for a literal one"
+                ));
             };
             parts.push(Part::Literal(std::mem::take(&mut literal)));
             parts.push(Template::part(&after[..end])?);
@@ -108,7 +110,9 @@ impl Template {
             "source" => Ok(Part::Source),
             "message" => Ok(Part::Message),
             "pipeline" => Ok(Part::Pipeline),
-            _ => Err(format!("unknown placeholder {{{name}}}, allowed are {{{}}}", PLACEHOLDERS.join("}, {"))),
+            _ => {
+                Err(format!("unknown placeholder {{{name}}}, allowed are {{{}}}", PLACEHOLDERS.join("}, {")))
+            }
         }
     }
 

@@ -44,7 +44,8 @@ impl Stage {
             return SmallVec::new();
         }
         let out = emit.take();
-        let (events, bytes) = out.iter().fold((0, 0), |(e, b), batch| (e + batch.events(), b + batch.bytes()));
+        let (events, bytes) =
+            out.iter().fold((0, 0), |(e, b), batch| (e + batch.events(), b + batch.bytes()));
         let held = self.filter.held_events();
         let mut dropped = 0;
         while let Some((reason, events)) = self.filter.take_dropped() {

@@ -8,28 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::meter::Meter;
 use crate::base::shutdown::Shutdown;
-
-/// The three kinds of component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Rows enter.
-    Source,
-    /// Rows pass.
-    Filter,
-    /// Rows leave.
-    Sink,
-}
-
-impl Role {
-    /// "source", "filter" or "sink".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Source => "source",
-            Role::Filter => "filter",
-            Role::Sink => "sink",
-        }
-    }
-}
+use crate::config::ComponentKind;
 
 /// Which component: its pipeline, kind, position and type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,7 +16,7 @@ pub struct Site {
     /// Name of the pipeline.
     pub pipeline: Arc<str>,
     /// Source, filter or sink.
-    pub role: Role,
+    pub kind: ComponentKind,
     /// Position among its kind, from 0.
     pub index: usize,
     /// The component's type ("file").
@@ -47,7 +26,7 @@ pub struct Site {
 impl Site {
     /// A name unique in the process: `app.sink.0.http`.
     pub fn id(&self) -> String {
-        format!("{}.{}.{}.{}", self.pipeline, self.role.as_str(), self.index, self.type_name)
+        format!("{}.{}.{}.{}", self.pipeline, self.kind.as_str(), self.index, self.type_name)
     }
 }
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::component::{Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
-use super::context::{Role, Site};
-use crate::config::{Diagnostics, Field, FormatOptions, Node, Options, Path, Reader};
+use super::context::Site;
+use crate::config::{ComponentKind, Diagnostics, Field, FormatOptions, Node, Options, Path, Reader};
 
 /// Where a component's `run` is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Placement {
 }
 
 /// Something only one component may have: an address, a route, a file it writes, standard input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Claim {
     /// What it is, in words: "listen address", "route", "output file".
     pub what: &'static str,
@@ -55,7 +55,12 @@ impl BuildCx<'_> {
     }
 
     /// Complains about element `index` of the list option `key` (or the option, where it is no list).
-    pub fn error_at(&mut self, key: &str, index: usize, message: impl Into<String>) -> &mut crate::config::Diagnostic {
+    pub fn error_at(
+        &mut self,
+        key: &str,
+        index: usize,
+        message: impl Into<String>,
+    ) -> &mut crate::config::Diagnostic {
         let element = self.node.get(key).and_then(|n| n.as_array()?.get(index)).map(|n| n.origin.clone());
         match element {
             Some(origin) => self.diagnostics.error(&origin, message).path(&self.at.key(key).index(index)),
@@ -126,7 +131,7 @@ pub struct Descriptor {
 
 impl std::fmt::Debug for Descriptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.role().as_str(), self.name)
+        write!(f, "{} {}", self.kind().as_str(), self.name)
     }
 }
 
@@ -167,11 +172,11 @@ impl Descriptor {
     }
 
     /// Source, filter or sink.
-    pub fn role(&self) -> Role {
+    pub fn kind(&self) -> ComponentKind {
         match self.build {
-            Build::Source(_) => Role::Source,
-            Build::Filter(_) => Role::Filter,
-            Build::Sink(_) => Role::Sink,
+            Build::Source(_) => ComponentKind::Source,
+            Build::Filter(_) => ComponentKind::Filter,
+            Build::Sink(_) => ComponentKind::Sink,
         }
     }
 }

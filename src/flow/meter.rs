@@ -153,7 +153,10 @@ impl Meter {
 
 /// A meter's counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the meter's methods; counts since start, bytes where said")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the meter's methods; counts since start, bytes where said"
+)]
 pub struct MeterSnapshot {
     pub received_events: u64,
     pub received_bytes: u64,

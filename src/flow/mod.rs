@@ -9,12 +9,14 @@ mod limit;
 mod meter;
 mod outlet;
 mod queue;
+mod shared_options;
 
 pub use chain::{Chain, Stage};
 pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
-pub use context::{Health, Role, Shared, Site, State, TaskCx};
+pub use context::{Health, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
 pub use limit::TokenBucket;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
+pub use shared_options::SinkOptions;

@@ -386,7 +386,9 @@ mod tests {
     fn drain(inlet: &mut Inlet) -> Vec<u32> {
         let mut rows = Vec::new();
         while let Some(lease) = inlet.try_recv() {
-            rows.extend(lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()));
+            rows.extend(
+                lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()),
+            );
             lease.delivered();
         }
         rows
@@ -428,7 +430,9 @@ mod tests {
         let mut rows = Vec::new();
         while let Some(lease) = inlet.recv().await {
             assert!(inlet.waiting_events() <= 10);
-            rows.extend(lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()));
+            rows.extend(
+                lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()),
+            );
             lease.delivered();
         }
         pushing.await.unwrap();
