@@ -1,6 +1,7 @@
 //! Row 3: the contract between components, and all that lies between them: the entrance of a pipeline with its
 //! rate limit, filter chain and fan-out, the bounded buffers before its sinks, and the counters of each stage.
 
+mod board;
 mod chain;
 mod component;
 mod context;
@@ -11,6 +12,7 @@ mod outlet;
 mod queue;
 mod shared_options;
 
+pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
 pub use chain::{Chain, Stage};
 pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
 pub use context::{Health, Shared, Site, State, TaskCx};
