@@ -5,6 +5,7 @@ pub mod base;
 pub mod batch;
 pub mod codec;
 pub mod config;
+pub mod engine;
 pub mod filters;
 pub mod flow;
 pub mod registry;

@@ -29,7 +29,7 @@ impl Format {
                 _ => Format::Raw,
             });
         };
-        let time = match TimestampFormat::parse(&options.timestamp_format) {
+        let time = match TimestampFormat::parse(options.timestamp_format.as_deref().unwrap_or("rfc3339")) {
             Ok(time) => time,
             Err(why) => {
                 cx.error("format", why);

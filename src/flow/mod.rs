@@ -7,6 +7,7 @@ mod component;
 mod context;
 mod descriptor;
 mod limit;
+mod links;
 mod meter;
 mod outlet;
 mod queue;
@@ -18,6 +19,7 @@ pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Sourc
 pub use context::{Health, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
 pub use limit::TokenBucket;
+pub use links::Links;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
