@@ -2,3 +2,4 @@
 //! over one shared HTTP router. The house is described in `docs/ARCHITECTURE.md`; a row never imports a higher one.
 
 pub mod base;
+pub mod batch;
