@@ -3,3 +3,13 @@
 
 pub mod base;
 pub mod batch;
+pub mod codec;
+pub mod config;
+pub mod engine;
+pub mod filters;
+pub mod flow;
+pub mod registry;
+pub mod sinks;
+pub mod sources;
+#[cfg(test)]
+pub mod testing;

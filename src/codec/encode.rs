@@ -1,0 +1,222 @@
+//! Encoding: rows out, in the format a sink asks for. Raw rows that lie next to each other leave as one slice of
+//! the arena; everything else is written once into one buffer per batch.
+
+use std::sync::Arc;
+
+use super::json;
+use super::template::{Template, TimestampFormat};
+use crate::batch::{Batch, Framing};
+use crate::config::{FormatOptions, FormatType};
+use crate::flow::BuildCx;
+
+/// A sink's format, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// The line as it came.
+    Raw,
+    /// `{"timestamp":…,"level":…,"source":…,"message":…}`.
+    Json(TimestampFormat),
+    /// A template.
+    Text(Template, TimestampFormat),
+}
+
+impl Format {
+    /// The format a sink uses: its own option, else its pipeline's, else `default`. Complains about templates.
+    pub fn build(own: Option<&FormatOptions>, default: FormatType, cx: &mut BuildCx<'_>) -> Option<Format> {
+        let Some(options) = own.or(cx.pipeline_format) else {
+            return Some(match default {
+                FormatType::Json => Format::Json(TimestampFormat::Rfc3339),
+                _ => Format::Raw,
+            });
+        };
+        let time = match TimestampFormat::parse(options.timestamp_format.as_deref().unwrap_or("rfc3339")) {
+            Ok(time) => time,
+            Err(why) => {
+                cx.error("format", why);
+                return None;
+            }
+        };
+        match (options.r#type, &options.template) {
+            (FormatType::Raw, _) => Some(Format::Raw),
+            (FormatType::Json, _) => Some(Format::Json(time)),
+            (FormatType::Text, None) => {
+                cx.error("format", "format \"text\" needs a template")
+                    .hint("add template = \"{timestamp} {level} {message}\"");
+                None
+            }
+            (FormatType::Text, Some(text)) => match Template::parse(text) {
+                Ok(template) => Some(Format::Text(template, time)),
+                Err(why) => {
+                    cx.error("format", why);
+                    None
+                }
+            },
+        }
+    }
+}
+
+/// Writes the rows of one batch; made once per batch, it holds what all its rows share.
+#[derive(Debug)]
+pub struct RowEncoder<'a> {
+    batch: &'a Batch,
+    format: &'a Format,
+    pipeline: &'a Arc<str>,
+    /// `","source":"…","message":"`, escaped once.
+    json_middle: Vec<u8>,
+}
+
+impl<'a> RowEncoder<'a> {
+    /// An encoder for the rows of `batch`, which flows through `pipeline`.
+    pub fn new(batch: &'a Batch, format: &'a Format, pipeline: &'a Arc<str>) -> RowEncoder<'a> {
+        let mut json_middle = Vec::new();
+        if matches!(format, Format::Json(_)) {
+            json_middle.extend_from_slice(b",\"source\":");
+            json::string_into(&mut json_middle, batch.arena().origin().label().as_bytes());
+            json_middle.extend_from_slice(b",\"message\":\"");
+        }
+        RowEncoder { batch, format, pipeline, json_middle }
+    }
+
+    /// Appends one row without a delimiter.
+    pub fn write(&self, row: u32, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Raw => out.extend_from_slice(self.batch.line(row)),
+            Format::Text(template, time) => template.write(self.batch, row, self.pipeline, time, out),
+            Format::Json(time) => {
+                out.extend_from_slice(b"{\"timestamp\":");
+                if time.is_number() {
+                    time.write(self.batch.timestamp(row), out);
+                } else {
+                    out.push(b'"');
+                    time.write(self.batch.timestamp(row), out);
+                    out.push(b'"');
+                }
+                match self.batch.level(row) {
+                    Some(level) => {
+                        out.extend_from_slice(b",\"level\":\"");
+                        out.extend_from_slice(level.as_str().as_bytes());
+                        out.push(b'"');
+                    }
+                    None => out.extend_from_slice(b",\"level\":null"),
+                }
+                out.extend_from_slice(&self.json_middle);
+                json::escape_into(out, self.batch.line(row));
+                out.extend_from_slice(b"\"}");
+            }
+        }
+    }
+}
+
+/// Appends all live rows of `batch`, each followed by `\n`. Rows that hold `\n` pass as they are.
+pub fn encode_lines(batch: &Batch, format: &Format, pipeline: &Arc<str>, out: &mut Vec<u8>) {
+    if *format == Format::Raw {
+        out.reserve(batch.bytes() as usize + batch.events() as usize);
+        return raw_slices(batch, |slice| out.extend_from_slice(slice));
+    }
+    let encoder = RowEncoder::new(batch, format, pipeline);
+    out.reserve(batch.bytes() as usize + batch.events() as usize * 96);
+    for row in batch.live().iter() {
+        encoder.write(row, out);
+        out.push(b'\n');
+    }
+}
+
+/// Calls `take` with slices that together are all live rows, each followed by `\n`. Neighbouring rows share one
+/// slice; a batch from which nothing was filtered is usually a single one.
+pub fn raw_slices<'a>(batch: &'a Batch, mut take: impl FnMut(&'a [u8])) {
+    let (arena, text) = (batch.arena(), &batch.arena().text()[..]);
+    let spans = arena.spans();
+    if arena.framing() == Framing::Free {
+        for row in batch.live().iter() {
+            take(arena.line(row));
+            take(b"\n");
+        }
+        return;
+    }
+    let mut flush = |start: usize, end: usize| {
+        if start == end && end > text.len() {
+            return;
+        }
+        if end <= text.len() {
+            take(&text[start..end]);
+        } else {
+            // The last row ends the text and lacks its newline.
+            take(&text[start..]);
+            take(b"\n");
+        }
+    };
+    let (first, end) = batch.live().bounds();
+    if first == end {
+        return;
+    }
+    if batch.live().is_dense()
+        && spans[end as usize - 1].end() + 1 - spans[first as usize].start()
+            == batch.bytes() as usize + (end - first) as usize
+    {
+        return flush(spans[first as usize].start(), spans[end as usize - 1].end() + 1);
+    }
+    let mut run: Option<(usize, usize)> = None;
+    for row in batch.live().iter() {
+        let span = spans[row as usize];
+        run = match run {
+            Some((start, end)) if end == span.start() => Some((start, span.end() + 1)),
+            Some((start, end)) => {
+                flush(start, end);
+                Some((span.start(), span.end() + 1))
+            }
+            None => Some((span.start(), span.end() + 1)),
+        };
+    }
+    if let Some((start, end)) = run {
+        flush(start, end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::{Arena, Origin, Receipt, Timestamp};
+    use crate::codec::framing::{LineFramer, Oversize};
+
+    proptest! {
+        #[test]
+        fn raw_is_byte_for_byte(
+            text in proptest::collection::vec(prop_oneof![4 => Just(b'x'), 1 => Just(b'\n'), 1 => any::<u8>()], 0..300),
+            keep in proptest::collection::vec(any::<bool>(), 301),
+        ) {
+            let framed = LineFramer::new(1000, Oversize::Split).finish(&text);
+            let origin = Arc::new(Origin::new("t", "t"));
+            let arena = Arena::new(text.clone().into(), framed.spans, framed.framing, origin, Timestamp(0));
+            let mut batch = Batch::new(arena, Receipt::none());
+            batch.retain(|_, row| keep[row as usize]);
+            let mut naive = Vec::new();
+            for (_, line) in batch.lines() {
+                naive.extend_from_slice(line);
+                naive.push(b'\n');
+            }
+            let mut out = Vec::new();
+            encode_lines(&batch, &Format::Raw, &"p".into(), &mut out);
+            prop_assert_eq!(out, naive);
+        }
+    }
+
+    #[test]
+    fn untouched_raw_batches_leave_as_one_slice() {
+        let batch = Batch::from_lines("t", ["a", "", "b"]);
+        let mut slices = Vec::new();
+        raw_slices(&batch, |s| slices.push(s));
+        assert_eq!(slices, [&b"a\n\nb\n"[..]]);
+    }
+
+    #[test]
+    fn json_rows_parse_and_name_their_parts() {
+        let batch = Batch::from_lines("a\"b", ["say \"hi\"\r"]);
+        let mut out = Vec::new();
+        encode_lines(&batch, &Format::Json(TimestampFormat::UnixMillis), &"p".into(), &mut out);
+        let row: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&row["source"], &row["message"]), (&"a\"b".into(), &"say \"hi\"\r".into()));
+        assert!(row["timestamp"].is_i64() && row["level"].is_null());
+    }
+}

@@ -1,0 +1,7 @@
+//! Row 4: between bytes and rows. Framing finds lines in chunks, encoding writes rows in the format a sink asks
+//! for, and matching runs regular expressions over whole chunks.
+
+pub mod encode;
+pub mod framing;
+pub mod json;
+pub mod template;

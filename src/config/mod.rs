@@ -1,0 +1,51 @@
+//! Configuration: options declared once, next to the component that uses them, and loaded in layers (command
+//! line, environment, files, defaults) where every value keeps the exact place it was written. Errors are
+//! collected, never thrown, and point at that place.
+
+pub mod component;
+pub mod diagnostics;
+pub mod environment;
+pub mod field;
+pub mod from_node;
+pub mod interpolate;
+pub mod layers;
+pub mod logging;
+pub mod macros;
+pub mod merge;
+pub mod nearest;
+pub mod node;
+pub mod origin;
+pub mod path;
+pub mod reader;
+pub mod render;
+pub mod root;
+pub mod secret;
+pub mod shared;
+pub mod target;
+pub mod toml_file;
+pub mod types;
+
+pub use component::{Catalog, ComponentKind, Section};
+pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use environment::Environment;
+pub use field::{Choice, Field, Shape, TableShape};
+pub use from_node::FromNode;
+pub use layers::Override;
+pub use logging::{LogFormat, LogLevels, LogOutput, LoggingOptions};
+pub use macros::{Options, defaults};
+pub(crate) use macros::{choices, options};
+pub use node::{Node, Table, Value};
+pub use origin::{Origin, Source, SourceKind};
+pub use path::Path;
+pub use reader::Reader;
+pub use root::{
+    FormatOptions, FormatType, PipelineName, PipelineOptions, RateLimitOptions, RateLimitPolicy, RootOptions,
+    ServerOptions,
+};
+pub use secret::{Secret, SecretText};
+pub use shared::{BufferFull, BufferOptions, BufferType};
+pub use types::{Listen, Located, OneOrMany};
+
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "the macros declare public structs, which this module keeps to itself")]
+mod tests;

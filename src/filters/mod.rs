@@ -1,0 +1,3 @@
+//! Row 5: what rows pass. One file per filter; each is named once more, in the registry.
+
+pub mod sample;

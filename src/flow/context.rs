@@ -1,0 +1,131 @@
+//! What a running component is given besides its data: who it is, when to stop, where to count, and what all
+//! components of the process share.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::meter::Meter;
+use crate::base::shutdown::Shutdown;
+use crate::config::ComponentKind;
+
+/// Which component: its pipeline, kind, position and type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Name of the pipeline.
+    pub pipeline: Arc<str>,
+    /// Source, filter or sink.
+    pub kind: ComponentKind,
+    /// Position among its kind, from 0.
+    pub index: usize,
+    /// The component's type ("file").
+    pub type_name: &'static str,
+}
+
+impl Site {
+    /// A name unique in the process: `app.sink.0.http`.
+    pub fn id(&self) -> String {
+        format!("{}.{}.{}.{}", self.pipeline, self.kind.as_str(), self.index, self.type_name)
+    }
+}
+
+/// Where a component stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not yet bound or opened.
+    Starting,
+    /// At work.
+    Ready,
+    /// Waiting for its next start after a fault.
+    Restarting {
+        /// The last fault.
+        why: String,
+    },
+    /// Ended by itself, in order.
+    Finished,
+    /// Down for good.
+    Failed {
+        /// The last fault.
+        why: String,
+    },
+}
+
+impl State {
+    /// One word for status and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Restarting { .. } => "restarting",
+            State::Finished => "finished",
+            State::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// A component's state, written by its supervisor and read by status.
+#[derive(Debug)]
+pub struct Health(tokio::sync::watch::Sender<State>);
+
+impl Default for Health {
+    fn default() -> Health {
+        Health(tokio::sync::watch::Sender::new(State::Starting))
+    }
+}
+
+impl Health {
+    /// The state now.
+    pub fn state(&self) -> State {
+        self.0.borrow().clone()
+    }
+
+    /// Changes the state.
+    pub fn set(&self, state: State) {
+        self.0.send_replace(state);
+    }
+
+    /// Waits until the component has left [`State::Starting`]. Cancel-safe.
+    pub async fn started(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        self.0.subscribe().wait_for(|s| *s != State::Starting).await.ok();
+    }
+}
+
+/// One value per type, shared by the components of a process: the router, the links between pipelines.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
+
+impl Shared {
+    /// The value of type `T`, made on first use.
+    pub fn get<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = map.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())).clone();
+        drop(map);
+        value.downcast().expect("the map's key is the value's type")
+    }
+}
+
+/// What a component is given to run with.
+#[derive(Debug, Clone)]
+pub struct TaskCx {
+    /// Who this is.
+    pub site: Arc<Site>,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// Where to count.
+    pub meter: Arc<Meter>,
+    /// What all components share.
+    pub shared: Arc<Shared>,
+    /// Where state survives restarts, if the process has such a place.
+    pub state_dir: Arc<Path>,
+    /// The component's state.
+    pub health: Arc<Health>,
+}
+
+impl TaskCx {
+    /// Says that the component has bound and opened what it needs and is at work.
+    pub fn ready(&self) {
+        self.health.set(State::Ready);
+    }
+}

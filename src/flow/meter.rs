@@ -1,0 +1,191 @@
+//! Counters. Each component owns one meter and adds to it once per batch; what was dropped is counted by reason,
+//! and everything that is lost goes through [`Meter::dropped`].
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why rows were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Reason {
+    /// The pipeline's `rate_limit` was exceeded.
+    RateLimit,
+    /// Longer than `max_event_size` or `max_line_size`.
+    Oversize,
+    /// The buffer was full and its policy is `drop_newest`.
+    BufferFullNewest,
+    /// The buffer was full and its policy is `drop_oldest`.
+    BufferFullOldest,
+    /// A `throttle` filter's bucket was empty.
+    Throttled,
+    /// A receiver refused the rows for good.
+    Rejected,
+    /// No space was left, or less than the free-disk guard demands.
+    NoSpace,
+    /// The component failed on these rows (a bug, caught).
+    Fault,
+    /// weir was forced to stop before the rows were delivered.
+    Aborted,
+}
+
+impl Reason {
+    /// Number of reasons.
+    pub const COUNT: usize = 9;
+
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Reason; Reason::COUNT] = [
+        Reason::RateLimit,
+        Reason::Oversize,
+        Reason::BufferFullNewest,
+        Reason::BufferFullOldest,
+        Reason::Throttled,
+        Reason::Rejected,
+        Reason::NoSpace,
+        Reason::Fault,
+        Reason::Aborted,
+    ];
+
+    /// The name in status, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::RateLimit => "rate_limit",
+            Reason::Oversize => "oversize",
+            Reason::BufferFullNewest => "buffer_full_newest",
+            Reason::BufferFullOldest => "buffer_full_oldest",
+            Reason::Throttled => "throttled",
+            Reason::Rejected => "rejected",
+            Reason::NoSpace => "no_space",
+            Reason::Fault => "fault",
+            Reason::Aborted => "aborted",
+        }
+    }
+}
+
+/// The counters of one component. At rest `received == delivered + filtered + dropped + queued`.
+#[derive(Debug, Default)]
+pub struct Meter {
+    received_events: AtomicU64,
+    received_bytes: AtomicU64,
+    delivered_events: AtomicU64,
+    delivered_bytes: AtomicU64,
+    filtered_events: AtomicU64,
+    dropped_events: [AtomicU64; Reason::COUNT],
+    queued_events: AtomicU64,
+    queued_bytes: AtomicU64,
+    errors: AtomicU64,
+    restarts: AtomicU64,
+    clients: AtomicU64,
+    client_drops: AtomicU64,
+}
+
+impl Meter {
+    /// Rows came in.
+    pub fn received(&self, events: u64, bytes: u64) {
+        self.received_events.fetch_add(events, Relaxed);
+        self.received_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Rows went out.
+    pub fn delivered(&self, events: u64, bytes: u64) {
+        self.delivered_events.fetch_add(events, Relaxed);
+        self.delivered_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Rows were filtered away on purpose.
+    pub fn filtered(&self, events: u64) {
+        self.filtered_events.fetch_add(events, Relaxed);
+    }
+
+    /// Rows were lost, for a reason. The one door for losses.
+    pub fn dropped(&self, reason: Reason, events: u64) {
+        self.dropped_events[reason as usize].fetch_add(events, Relaxed);
+    }
+
+    /// An operation failed (and will be retried or was reported).
+    pub fn error(&self) {
+        self.errors.fetch_add(1, Relaxed);
+    }
+
+    /// The component was started again after a fault.
+    pub fn restarted(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
+    /// A client connected.
+    pub fn client_joined(&self) {
+        self.clients.fetch_add(1, Relaxed);
+    }
+
+    /// A client left.
+    pub fn client_left(&self) {
+        self.clients.fetch_sub(1, Relaxed);
+    }
+
+    /// A single slow client was told that it missed `events` (others may have received them).
+    pub fn client_dropped(&self, events: u64) {
+        self.client_drops.fetch_add(events, Relaxed);
+    }
+
+    /// What waits now, set by the component's queue.
+    pub fn queued(&self, events: u64, bytes: u64) {
+        self.queued_events.store(events, Relaxed);
+        self.queued_bytes.store(bytes, Relaxed);
+    }
+
+    /// The counters now.
+    pub fn snapshot(&self) -> MeterSnapshot {
+        let read = |a: &AtomicU64| a.load(Relaxed);
+        MeterSnapshot {
+            received_events: read(&self.received_events),
+            received_bytes: read(&self.received_bytes),
+            delivered_events: read(&self.delivered_events),
+            delivered_bytes: read(&self.delivered_bytes),
+            filtered_events: read(&self.filtered_events),
+            dropped_events: Reason::ALL.map(|r| (r, read(&self.dropped_events[r as usize]))),
+            queued_events: read(&self.queued_events),
+            queued_bytes: read(&self.queued_bytes),
+            errors: read(&self.errors),
+            restarts: read(&self.restarts),
+            clients: read(&self.clients),
+            client_drops: read(&self.client_drops),
+        }
+    }
+}
+
+/// A meter's counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the meter's methods; counts since start, bytes where said"
+)]
+pub struct MeterSnapshot {
+    pub received_events: u64,
+    pub received_bytes: u64,
+    pub delivered_events: u64,
+    pub delivered_bytes: u64,
+    pub filtered_events: u64,
+    pub dropped_events: [(Reason, u64); Reason::COUNT],
+    pub queued_events: u64,
+    pub queued_bytes: u64,
+    pub errors: u64,
+    pub restarts: u64,
+    pub clients: u64,
+    pub client_drops: u64,
+}
+
+impl MeterSnapshot {
+    /// All drops together.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped_events.iter().map(|(_, n)| n).sum()
+    }
+
+    /// Drops for one reason.
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.dropped_events[reason as usize].1
+    }
+
+    /// The conservation law; holds whenever the component is at rest.
+    pub fn balances(&self) -> bool {
+        self.received_events
+            == self.delivered_events + self.filtered_events + self.dropped_total() + self.queued_events
+    }
+}

@@ -1,0 +1,26 @@
+//! Row 3: the contract between components, and all that lies between them: the entrance of a pipeline with its
+//! rate limit, filter chain and fan-out, the bounded buffers before its sinks, and the counters of each stage.
+
+mod board;
+mod chain;
+mod component;
+mod context;
+mod descriptor;
+mod limit;
+mod links;
+mod meter;
+mod outlet;
+mod queue;
+mod shared_options;
+
+pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
+pub use chain::{Chain, Stage};
+pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
+pub use context::{Health, Shared, Site, State, TaskCx};
+pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
+pub use limit::TokenBucket;
+pub use links::Links;
+pub use meter::{Meter, MeterSnapshot, Reason};
+pub use outlet::{Branch, Intake, Outlet, RateLimit};
+pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
+pub use shared_options::SinkOptions;

@@ -1,0 +1,240 @@
+//! What a source pushes into. The rate limit, the filter chain and the fan-out run right here, on the thread that
+//! read the rows and while they are still in its cache; the only queues of a pipeline are those before its sinks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::chain::Chain;
+use super::limit::TokenBucket;
+use super::meter::{Meter, Reason};
+use super::queue::Queue;
+use crate::base::clock;
+use crate::batch::{Batch, Outcome};
+
+/// A pipeline's `rate_limit`.
+#[derive(Debug)]
+pub struct RateLimit {
+    /// Tokens are events; `None` limits sizes only.
+    pub bucket: Option<TokenBucket>,
+    /// Wait for tokens instead of dropping what exceeds them.
+    pub block: bool,
+    /// Longer events are dropped, in bytes.
+    pub event_bytes_max: Option<u64>,
+}
+
+/// One sink of the fan-out: its own filters, then its buffer.
+#[derive(Debug)]
+pub struct Branch {
+    /// The sink's own filters; they see rows that the pipeline's chain let through.
+    pub chain: Option<Mutex<Chain>>,
+    /// The sink's buffer.
+    pub queue: Arc<Queue>,
+}
+
+/// The entrance of a pipeline, shared by its sources.
+#[derive(Debug)]
+pub struct Intake {
+    limit: Option<Mutex<RateLimit>>,
+    chain: Mutex<Chain>,
+    branches: Vec<Branch>,
+    meter: Arc<Meter>,
+}
+
+/// Rows that entered the pipeline and are not yet past its chain; counted if the passage is cancelled.
+struct Passage<'a> {
+    meter: &'a Meter,
+    events: u64,
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        if self.events > 0 {
+            self.meter.dropped(Reason::Aborted, self.events);
+        }
+    }
+}
+
+impl Intake {
+    /// An entrance that counts on the pipeline's `meter`.
+    pub fn new(limit: Option<RateLimit>, chain: Chain, branches: Vec<Branch>, meter: Arc<Meter>) -> Intake {
+        Intake { limit: limit.map(Mutex::new), chain: Mutex::new(chain), branches, meter }
+    }
+
+    /// The pipeline's meter.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// The sinks' entrances, in the order of the config.
+    pub fn branches(&self) -> &[Branch] {
+        &self.branches
+    }
+
+    /// Whether some filter wants [`Intake::tick`].
+    pub fn ticks(&self) -> bool {
+        let own = |chain: &Mutex<Chain>| chain.lock().unwrap_or_else(PoisonError::into_inner).ticks();
+        own(&self.chain) || self.branches.iter().any(|b| b.chain.as_ref().is_some_and(own))
+    }
+
+    /// Lets filters release what they held long enough.
+    pub async fn tick(&self) {
+        let now = clock::now();
+        let released = self.chain.lock().unwrap_or_else(PoisonError::into_inner).tick(now);
+        self.fan_out(released).await;
+        self.release_branches(|chain| chain.tick(now)).await;
+    }
+
+    /// The sources have ended: everything held goes on to the sinks, and their queues close.
+    pub async fn finish(&self) {
+        let released = self.chain.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        self.fan_out(released).await;
+        self.release_branches(Chain::finish).await;
+        self.branches.iter().for_each(|b| b.queue.close());
+    }
+
+    async fn release_branches(&self, call: impl Fn(&mut Chain) -> SmallVec<[Batch; 2]>) {
+        for branch in &self.branches {
+            let Some(chain) = &branch.chain else { continue };
+            let released = call(&mut chain.lock().unwrap_or_else(PoisonError::into_inner));
+            for batch in released {
+                branch.queue.push(batch).await;
+            }
+        }
+    }
+
+    async fn enter(&self, mut batch: Batch) {
+        self.meter.received(batch.events(), batch.bytes());
+        let mut passage = Passage { meter: &self.meter, events: batch.events() };
+        let Some(limit) = &self.limit else {
+            return self.pass(batch, &mut passage).await;
+        };
+        self.drop_oversize(limit, &mut batch, &mut passage);
+        while !batch.is_empty() {
+            let (admitted, wait, block) = {
+                let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+                let block = limit.block;
+                match &mut limit.bucket {
+                    None => (batch.events(), None, block),
+                    Some(bucket) => {
+                        let wanted = batch.events();
+                        let taken = bucket.take_up_to(wanted, clock::now());
+                        // A wait of a few milliseconds' worth of tokens keeps pieces from shrinking to single rows.
+                        (taken, Some(bucket.wait_for((wanted - taken).max(1))), block)
+                    }
+                }
+            };
+            if admitted == batch.events() {
+                return self.pass(batch, &mut passage).await;
+            }
+            if admitted > 0 {
+                let piece = batch.split_to(admitted);
+                self.pass(piece, &mut passage).await;
+            }
+            if !block {
+                self.meter.dropped(Reason::RateLimit, batch.events());
+                passage.events -= batch.events();
+                return batch.settle(Outcome::Dropped);
+            }
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait.min(std::time::Duration::from_millis(100))).await;
+            }
+        }
+        // Only reached when everything was oversize.
+        batch.settle(Outcome::Dropped);
+    }
+
+    fn drop_oversize(&self, limit: &Mutex<RateLimit>, batch: &mut Batch, passage: &mut Passage<'_>) {
+        let max = limit.lock().unwrap_or_else(PoisonError::into_inner).event_bytes_max;
+        let Some(max) = max else { return };
+        if batch.bytes() <= max {
+            return;
+        }
+        let before = batch.events();
+        batch.retain(|b, row| b.line(row).len() as u64 <= max);
+        let dropped = before - batch.events();
+        if dropped > 0 {
+            self.meter.dropped(Reason::Oversize, dropped);
+            passage.events -= dropped;
+        }
+    }
+
+    async fn pass(&self, batch: Batch, passage: &mut Passage<'_>) {
+        let events = batch.events();
+        let passed = {
+            let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
+            if chain.is_empty() { SmallVec::from_iter([batch]) } else { chain.apply(batch) }
+        };
+        passage.events -= events;
+        let (out, bytes) = passed.iter().fold((0, 0), |(e, n), b| (e + b.events(), n + b.bytes()));
+        self.meter.delivered(out, bytes);
+        self.meter.filtered(events.saturating_sub(out));
+        self.fan_out(passed).await;
+    }
+
+    /// Hands each batch to every sink: first to those that never wait, then to the others in turn, so that a full
+    /// `block` buffer delays no sink whose policy is to drop.
+    async fn fan_out(&self, batches: SmallVec<[Batch; 2]>) {
+        for batch in batches {
+            let Some((last, others)) = self.branches.split_last() else {
+                batch.settle(Outcome::Delivered);
+                continue;
+            };
+            if others.is_empty() {
+                last.take(batch).await;
+                continue;
+            }
+            for branch in self.branches.iter().filter(|b| !b.queue.blocks()) {
+                branch.take(batch.clone()).await;
+            }
+            for branch in self.branches.iter().filter(|b| b.queue.blocks()) {
+                branch.take(batch.clone()).await;
+            }
+            batch.settle(Outcome::Delivered);
+        }
+    }
+}
+
+impl Branch {
+    async fn take(&self, batch: Batch) {
+        let Some(chain) = &self.chain else {
+            return self.queue.push(batch).await;
+        };
+        let passed = chain.lock().unwrap_or_else(PoisonError::into_inner).apply(batch);
+        for batch in passed {
+            self.queue.push(batch).await;
+        }
+    }
+}
+
+/// A source's way into its pipeline. Clones share the pipeline and the source's meter.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    intake: Arc<Intake>,
+    meter: Arc<Meter>,
+}
+
+impl Outlet {
+    /// The way into `intake` for the source that counts on `meter`.
+    pub fn new(intake: Arc<Intake>, meter: Arc<Meter>) -> Outlet {
+        Outlet { intake, meter }
+    }
+
+    /// Sends a batch through the pipeline's limit and filters to all its sinks; waits where a policy says `block`.
+    /// Rows of one source keep their order. Not cancel-safe, but accountable: when cancelled, what had not passed
+    /// is counted as aborted and its receipt reports it lost.
+    pub async fn send(&self, batch: Batch) {
+        let (events, bytes) = (batch.events(), batch.bytes());
+        self.meter.received(events, bytes);
+        self.meter.delivered(events, bytes);
+        if events == 0 {
+            return batch.settle(Outcome::Delivered);
+        }
+        self.intake.enter(batch).await;
+    }
+
+    /// The source's meter, to count what it drops before sending.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}

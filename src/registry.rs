@@ -1,0 +1,49 @@
+//! Row 6: every component of this build, one line each. The list drives the config parser, the schema, the
+//! reference, `weir list` and the conformance test.
+
+use crate::config::{Catalog, ComponentKind, Field, Options};
+use crate::flow::{Descriptor, SinkOptions};
+use crate::{filters, sinks, sources};
+
+/// All components, in the order they are documented.
+pub static COMPONENTS: &[Descriptor] = &[
+    Descriptor::source::<sources::generate::Generate>(),
+    Descriptor::filter::<filters::sample::Sample>(),
+    Descriptor::sink::<sinks::null::Null>(),
+];
+
+/// The component of that kind and name.
+pub fn find(kind: ComponentKind, name: &str) -> Option<&'static Descriptor> {
+    of_kind(kind).find(|d| d.name == name)
+}
+
+/// The components of a kind.
+pub fn of_kind(kind: ComponentKind) -> impl Iterator<Item = &'static Descriptor> {
+    COMPONENTS.iter().filter(move |d| d.kind() == kind)
+}
+
+/// The registry as the configuration asks for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Registry;
+
+impl Catalog for Registry {
+    fn names(&self, kind: ComponentKind) -> Vec<&'static str> {
+        of_kind(kind).map(|d| d.name).collect()
+    }
+
+    fn component(&self, kind: ComponentKind, type_name: &str) -> Option<Vec<Field>> {
+        let mut fields = (find(kind, type_name)?.fields)();
+        if kind == ComponentKind::Sink {
+            fields.extend(SinkOptions::fields());
+        }
+        Some(fields)
+    }
+
+    fn summary(&self, kind: ComponentKind, type_name: &str) -> Option<String> {
+        Some(find(kind, type_name)?.summary.to_owned())
+    }
+
+    fn example(&self, kind: ComponentKind, type_name: &str) -> Option<String> {
+        Some(find(kind, type_name)?.example.to_owned())
+    }
+}

@@ -1,0 +1,3 @@
+//! Row 5: where rows leave. One file per sink; each is named once more, in the registry.
+
+pub mod null;
