@@ -104,8 +104,9 @@ impl Level {
         }
     }
 
-    /// The level of a number under a level key: 0 to 7 as in syslog (GELF), 10 to 99 as in pino and bunyan (10
-    /// trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal; between them, the lower). `None` for the rest.
+    /// The level of a number under a level key: 0 to 7 as in syslog (GELF), 10 to 99 as in pino and bunyan
+    /// (10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal; between them, the lower). `None` for the
+    /// rest.
     pub fn from_number(text: &[u8]) -> Option<Level> {
         match *text {
             [d @ b'0'..=b'7'] => Some(Level::from_syslog(d - b'0')),

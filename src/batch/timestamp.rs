@@ -1,5 +1,5 @@
-//! A point in time as one integer, and its conversion to and from RFC 3339 without any formatting machinery: a
-//! row's time is printed for every subscriber, so it has to cost nanoseconds.
+//! A point in time as one integer, and its conversion to and from RFC 3339 without any formatting machinery:
+//! a row's time is printed for every subscriber, so it has to cost nanoseconds.
 
 use super::detect::civil::{self, Moment};
 
@@ -13,8 +13,8 @@ const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
 impl Timestamp {
-    /// Appends the time as `2026-11-20T10:11:12.123Z`: three fractional digits, or six or nine when those beyond
-    /// are not zero. Cannot fail: every value lies in years of four digits.
+    /// Appends the time as `2026-11-20T10:11:12.123Z`: three fractional digits, or six or nine when those
+    /// beyond are not zero. Cannot fail: every value lies in years of four digits.
     pub fn write_rfc3339(&self, out: &mut Vec<u8>) {
         let (second, nanos) = (self.0.div_euclid(SECOND), self.0.rem_euclid(SECOND) as u32);
         let (day, of_day) = (second.div_euclid(DAY), second.rem_euclid(DAY) as u32);
@@ -42,9 +42,9 @@ impl Timestamp {
         out.extend_from_slice(&text[..=end]);
     }
 
-    /// Reads an RFC 3339 time, the whole of `text` and nothing else: `T` or a space between date and time, a dot
-    /// before at most nine significant fractional digits (more are cut), a zone. A leap second (`:60`) is clamped to `:59`.
-    /// `None` if it is malformed, not on the calendar, or outside the range of [`Timestamp`].
+    /// Reads an RFC 3339 time, the whole of `text` and nothing else: `T` or a space between date and time, a
+    /// dot before the fraction (of which nine digits count), a zone. A leap second (`:60`) is clamped to
+    /// `:59`. `None` if it is malformed, not on the calendar, or outside the range of [`Timestamp`].
     pub fn parse_rfc3339(text: &[u8]) -> Option<Timestamp> {
         let strict = text.len() >= 20
             && text[4] == b'-'

@@ -1,5 +1,5 @@
-//! Dates and times of day read digit by digit: the calendar, the clock with its fraction, the zone. Everything a
-//! shape of timestamp is made of, each piece saying how many bytes it took.
+//! Dates and times of day read digit by digit: the calendar, the clock with its fraction, the zone.
+//! Everything a shape of timestamp is made of, each piece saying how many bytes it took.
 
 use crate::batch::Timestamp;
 
@@ -70,8 +70,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Reads `hh:mm:ss` at the start of `s`, with `separator` for the colon, then `.` or `,` and any number of
-    /// digits. `:60` is clamped to `:59`. Without seconds (`hh:mm`) it is read too when no digit follows.
+    /// Reads `hh:mm:ss` at the start of `s`, with `separator` for the colon, then `.` or `,` and any number
+    /// of digits. `:60` is clamped to `:59`. Without seconds (`hh:mm`) it is read too when no digit follows.
     #[inline]
     pub(crate) fn read(s: &[u8], separator: u8) -> Option<Clock> {
         let head: &[u8; 5] = s.first_chunk()?;
@@ -95,8 +95,8 @@ impl Clock {
     }
 }
 
-/// Reads `.123` or `,123`: nanoseconds and bytes taken, both 0 when there is none. `None` when a digit follows
-/// directly, since then what came before was no time. Digits beyond the ninth are read and cut.
+/// Reads `.123` or `,123`: nanoseconds and bytes taken, both 0 when there is none. `None` when a digit
+/// follows directly, since then what came before was no time. Digits beyond the ninth are read and cut.
 #[inline]
 pub(crate) fn fraction(s: &[u8]) -> Option<(u32, usize)> {
     match s {
@@ -117,9 +117,9 @@ pub(crate) fn fraction(s: &[u8]) -> Option<(u32, usize)> {
     }
 }
 
-/// Reads a zone: `Z`, `±hh:mm`, `±hhmm`, `±hh`, also after one space. Seconds east of UTC and bytes taken; both
-/// 0 when there is none. Names other than `Z` are not read: `UTC` and `GMT` need no shift, and the rest (`CST`,
-/// `IST`) mean several zones each.
+/// Reads a zone: `Z`, `±hh:mm`, `±hhmm`, `±hh`, also after one space. Seconds east of UTC and bytes taken;
+/// both 0 when there is none. Names other than `Z` are not read: `UTC` and `GMT` need no shift, and the rest
+/// (`CST`, `IST`) mean several zones each.
 #[inline]
 pub(crate) fn zone(s: &[u8]) -> (i32, usize) {
     match s {
@@ -162,8 +162,8 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Joins a date of `date_len` bytes with the clock and zone that follow in `s`: after `T`, a space, `_` or
-    /// `:`, or after `-` when the clock is written with dots (`2005-06-03-15.42.50.675872`).
+    /// Joins a date of `date_len` bytes with the clock and zone that follow in `s`: after `T`, a space, `_`
+    /// or `:`, or after `-` when the clock is written with dots (`2005-06-03-15.42.50.675872`).
     #[inline]
     pub(crate) fn join(s: &[u8], days: i64, date_len: usize) -> Option<Moment> {
         let separator = match s.get(date_len)? {

@@ -1,5 +1,5 @@
-//! Finds the severity of a line in one pass over its first bytes: a table says which bytes can begin something
-//! that matters, and only there is anything compared.
+//! Finds the severity of a line in one pass over its first bytes: a table says which bytes can begin
+//! something that matters, and only there is anything compared.
 
 use memchr::{memchr, memchr_iter};
 
@@ -17,20 +17,24 @@ const TIME_DIGITS: usize = 6;
 /// The severity a line states for itself; `None` when it states none. Never panics, allocates nothing.
 ///
 /// In this order:
-/// 1. A JSON object: the first of the top-level keys `level`, `severity`, `lvl`, `log.level`, `@l`, `levelname`,
-///    `loglevel` and their kin within 64 KiB, a word or a number (see [`Level::from_number`]). Nothing else in it counts.
+/// 1. A JSON object: the first of the top-level keys `level`, `severity`, `lvl`, `log.level`, `@l`,
+///    `levelname`, `loglevel` and their kin within 64 KiB, a word or a number (see [`Level::from_number`]).
+///    Nothing else in it counts.
 /// 2. A syslog priority `<165>`: its severity, whatever the message says.
 /// 3. klog's and glog's `I0102 15:04:05`, logcat's `E/Tag`.
 /// 4. Whatever of these comes first in the first 160 bytes:
 ///    - a first word that is a level, in any case: at the very start before a colon (`error: …`), after a
 ///      timestamp before anything;
-///    - a bracketed level in any case: `[error]`, `[core:error]`, `[ WARN ]`, and early in the line `<E>`, `[E]`;
-///    - an upper-case word of its own: ` INFO `, `ERROR:`, `WARNING:root:`, `[main/WARN]`, Postgres' `LOG:  `; not inside
-///      double quotes (`"GET INFO"`), not part of a name (`ERROR_CODE`, `NON-FATAL`, `DEBUG=1`);
+///    - a bracketed level in any case: `[error]`, `[core:error]`, `[ WARN ]`, and early in the line `<E>`,
+///      `[E]`;
+///    - an upper-case word of its own: ` INFO `, `ERROR:`, `WARNING:root:`, `[main/WARN]`,
+///      Postgres' `LOG:  `; not inside double quotes (`"GET INFO"`), not part of a name (`ERROR_CODE`,
+///      `NON-FATAL`, `DEBUG=1`);
 ///    - a key: `level=`, `lvl=`, `severity=`, `levelname=`, `loglevel=`;
 ///    - a level between colons (`sshd[1]: error: …`), syslog's `daemon.err`, the kernel's `BUG:`, `Oops:` and
 ///      `Kernel panic`, a JSON object behind a prefix;
-///    - the status of an access line (common and combined format): 5xx is an error, 4xx a warning, the rest info.
+///    - the status of an access line (common and combined format): 5xx is an error, 4xx a warning, the rest
+///      info.
 ///
 /// A lower-case word in the middle of a message ("no error found") is no level.
 pub fn detect_level(line: &[u8]) -> Option<Level> {
@@ -213,7 +217,11 @@ const MARKS: [Mark; 256] = {
 fn scan(line: &[u8], window: &[u8], mut at: usize) -> Option<Level> {
     // Only the first object is walked, so that a line of braces costs no more than one.
     let mut walked = false;
-    while at < window.len() {
+    // Lines without a level are passed over whole: this inner loop is what they cost.
+    while let Some(skipped) =
+        window.get(at..)?.iter().position(|b| !matches!(MARKS[usize::from(*b)], Mark::Nothing))
+    {
+        at += skipped;
         let found = match MARKS[usize::from(window[at])] {
             Mark::Nothing => None,
             Mark::Capital => {

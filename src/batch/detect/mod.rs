@@ -1,5 +1,6 @@
-//! Severity and time of a line, read off its bytes: what it costs to look at every line of a busy stream, so no
-//! regular expressions, no allocation and no copy. The rules for ambiguous lines stand at the two functions.
+//! Severity and time of a line, read off its bytes: what it costs to look at every line of a busy stream, so
+//! no regular expressions, no allocation and no copy. The rules for ambiguous lines stand at the two
+//! functions.
 
 pub(crate) mod civil;
 mod json;

@@ -1,5 +1,5 @@
-//! Detection over logs that real systems wrote (2,000 lines each, not kept in this repository): every count is
-//! what plain text tools count in the same file. Without the samples the test says that it was skipped.
+//! Detection over logs that real systems wrote (2,000 lines each, not kept in this repository): every count
+//! is what plain text tools count in the same file. Without the samples the test says that it was skipped.
 
 use super::{detect_level, detect_timestamp};
 use crate::batch::Timestamp;

@@ -1,5 +1,5 @@
-//! Timestamps that stand at the very start of some bytes, one reader per family of shapes, chosen by the first
-//! few bytes. Years that were left out or cut to two digits are settled here.
+//! Timestamps that stand at the very start of some bytes, one reader per family of shapes, chosen by the
+//! first few bytes. Years that were left out or cut to two digits are settled here.
 
 use super::civil::{Clock, Moment, days_of, fraction, two};
 use crate::batch::Timestamp;
@@ -69,8 +69,8 @@ fn four(y1: u8, y2: u8, y3: u8, y4: u8) -> Option<u32> {
     (century <= 99 && of_century <= 99).then_some(century * 100 + of_century)
 }
 
-/// `17/06/09 20:10:40` (Spark) and `081109 203615` (HDFS; MySQL writes colons): year, month, day in that order,
-/// the year 1969 to 2068 as POSIX has it. Other orders are not guessed at.
+/// `17/06/09 20:10:40` (Spark) and `081109 203615` (HDFS; MySQL writes colons): year, month, day in that
+/// order, the year 1969 to 2068 as POSIX has it. Other orders are not guessed at.
 fn year_of_two(s: &[u8], at: [usize; 3], len: usize) -> Option<Timestamp> {
     let [year, month, day] = at.map(|i| two(s[i], s[i + 1]));
     if year > 99 {
@@ -167,7 +167,8 @@ fn day_after(s: &[u8], from: usize) -> Option<(u32, usize)> {
     }
 }
 
-/// `Jun 14 15:16:01` (RFC 3164), `Nov 20 2026 10:11:12` (Cisco), `Nov 20, 2026 10:11:12 AM` (java.util.logging).
+/// `Jun 14 15:16:01` (RFC 3164), `Nov 20 2026 10:11:12` (Cisco), `Nov 20, 2026 10:11:12 AM`
+/// (java.util.logging).
 #[inline]
 fn month_first(s: &[u8], month: u32, received: Timestamp) -> Option<Timestamp> {
     let (day, end) = day_after(s, 4)?;
@@ -206,8 +207,8 @@ fn half_day(days: i64, s: &[u8]) -> Option<Timestamp> {
     Timestamp::from_parts(days * 86_400 + i64::from(second) - i64::from(east), clock.nanos)
 }
 
-/// `Dec 04 04:47:44 2005`, after a weekday (Apache's error log, `ctime`, `date`, which has a zone's name before
-/// the year). Without a year it is inferred.
+/// `Dec 04 04:47:44 2005`, after a weekday (Apache's error log, `ctime`, `date`, which has a zone's name
+/// before the year). Without a year it is inferred.
 fn weekday_first(s: &[u8], received: Timestamp) -> Option<Timestamp> {
     let &[a, b, c, b' '] = s.first_chunk()? else { return None };
     let month = month([a, b, c])?;

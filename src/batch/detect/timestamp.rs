@@ -1,5 +1,5 @@
-//! Finds the timestamp of a line: at its start in nearly all logs, else behind the usual prefixes, in an access
-//! log's brackets, or under a key. What a shape looks like is known in `shape`.
+//! Finds the timestamp of a line: at its start in nearly all logs, else behind the usual prefixes, in an
+//! access log's brackets, or under a key. What a shape looks like is known in `shape`.
 
 use memchr::{memchr, memchr_iter, memchr2};
 
@@ -14,14 +14,15 @@ const PREFIXES_MAX: usize = 6;
 
 /// The time a line states for itself; `None` when it states none. Never panics, allocates nothing.
 ///
-/// Read at the line's start, after `<pri>`, `<pri>1 `, brackets, quotes, dashes and terminal colours, or after one leading
-/// word (which levels, brackets and bars may follow):
-/// - ISO 8601 and RFC 3339 in their usual variants, also with `/` or `.` in the date and `,` before the fraction;
+/// Read at the line's start, after `<pri>`, `<pri>1 `, brackets, quotes, dashes and terminal colours, or
+/// after one leading word (which levels, brackets and bars may follow):
+/// - ISO 8601 and RFC 3339 in their usual variants, also with `/` or `.` in the date and `,` before the
+///   fraction;
 /// - syslog (RFC 3164), Apache, nginx, Go, log4j, klog, logcat, `ctime`, Spark, HDFS, BGL, RFC 2822;
 /// - Unix time of 10, 13, 16 or 19 digits (s, ms, µs, ns);
 ///
-/// and anywhere near the start: `[20/Nov/2026:10:11:12 +0000]` of access logs, `audit(1364481363.243:…)`, logfmt
-/// keys (`time=`, `ts=` and others), and top-level JSON keys of the same names within 64 KiB.
+/// and anywhere near the start: `[20/Nov/2026:10:11:12 +0000]` of access logs, `audit(1364481363.243:…)`,
+/// logfmt keys (`time=`, `ts=` and others), and top-level JSON keys of the same names within 64 KiB.
 ///
 /// Decisions where a line is ambiguous:
 /// - No zone means UTC, and so does a zone's name.
@@ -29,8 +30,8 @@ const PREFIXES_MAX: usize = 6;
 /// - Two-digit years are 1969 to 2068, and numbers of two digits are always year, month, day: `17/06/09` is
 ///   9 June 2017 and `081109` is 9 November 2008. Orders such as `11/20/2026` are not read at all.
 /// - `:60` is clamped to `:59`; a date that is not on the calendar is no timestamp.
-/// - A number after a leading word is only a time when a date follows it, as in BGL (`KERNDTLB 1117838570 2005.06.03`),
-///   where it wins over the local time further on, since it is UTC for certain.
+/// - A number after a leading word is only a time when a date follows it, as in BGL
+///   (`KERNDTLB 1117838570 2005.06.03`), where it wins over the local time further on, since it is UTC for certain.
 /// - Years outside 1677 to 2262 do not fit and are `None`.
 pub fn detect_timestamp(line: &[u8], received: Timestamp) -> Option<Timestamp> {
     let mut rest = trim_start(line);

@@ -279,7 +279,10 @@ proptest! {
     }
 
     #[test]
-    fn what_is_printed_is_detected(at in any::<i64>(), prefix in prop::sample::select(&["", "[", "<13>", "app "][..])) {
+    fn what_is_printed_is_detected(
+        at in any::<i64>(),
+        prefix in prop::sample::select(&["", "[", "<13>", "app "][..]),
+    ) {
         let mut line = prefix.as_bytes().to_vec();
         Timestamp(at).write_rfc3339(&mut line);
         line.extend_from_slice(b" INFO x");
@@ -287,10 +290,14 @@ proptest! {
     }
 
     #[test]
-    fn an_inferred_year_is_the_nearest_past(received in -4_000_000_000i64..4_000_000_000, ago in 0i64..364 * 86_400) {
+    fn an_inferred_year_is_the_nearest_past(
+        received in -4_000_000_000i64..4_000_000_000,
+        ago in 0i64..364 * 86_400,
+    ) {
         // Any syslog time within the last year is read back as it was.
         let (now, then) = (Timestamp(received * 1_000_000_000), Timestamp((received - ago) * 1_000_000_000));
-        let text = jiff::Timestamp::from_second(received - ago).unwrap().strftime("%b %e %H:%M:%S host x").to_string();
+        let text = jiff::Timestamp::from_second(received - ago).unwrap();
+        let text = text.strftime("%b %e %H:%M:%S host x").to_string();
         prop_assert_eq!(detect_timestamp(text.as_bytes(), now), Some(then));
     }
 }
