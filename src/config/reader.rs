@@ -55,6 +55,8 @@ impl<'a> Reader<'a> {
         match (self.table.get(name), default) {
             (Some(node), _) => T::from_node(node, &self.path.key(name), diags),
             (None, Some(default)) => Some(default()),
+            // An error elsewhere in the file may be why it is missing.
+            (None, None) if diags.is_incomplete(&self.node.origin) => None,
             (None, None) => {
                 diags
                     .error(&self.node.origin, format!("missing option `{name}`: it has no default"))

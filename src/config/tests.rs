@@ -205,3 +205,54 @@ fn values_display_as_toml() {
     assert_eq!(StartAt::End.display(), "\"end\"");
     assert_eq!(BTreeMap::from([("a b".to_owned(), 1i64)]).display(), "{ \"a b\" = 1 }");
 }
+
+options! {
+    /// Options of the `http` sink.
+    pub struct HttpOptions {
+        /// Who may read.
+        pub token: Option<Secret> = None,
+        /// Filters of its own.
+        #[shape(root::sections(ComponentKind::Filter))]
+        pub filters: Vec<Section> = Vec::new(),
+    }
+}
+
+options! {
+    /// Options of the `include` filter.
+    pub struct IncludeOptions {
+        /// Patterns, of which one has to match.
+        pub patterns: Vec<Located<String>>,
+    }
+}
+
+/// Three components to test with.
+pub(super) struct TestCatalog;
+
+impl Catalog for TestCatalog {
+    fn names(&self, kind: ComponentKind) -> Vec<&'static str> {
+        match kind {
+            ComponentKind::Source => vec!["file"],
+            ComponentKind::Filter => vec!["include"],
+            ComponentKind::Sink => vec!["http"],
+        }
+    }
+
+    fn component(&self, kind: ComponentKind, type_name: &str) -> Option<Vec<Field>> {
+        match (kind, type_name) {
+            (ComponentKind::Source, "file") => {
+                Some(FileOptions::fields().into_iter().filter(|f| f.name != "type").collect())
+            }
+            (ComponentKind::Filter, "include") => Some(IncludeOptions::fields()),
+            (ComponentKind::Sink, "http") => Some(HttpOptions::fields()),
+            _ => None,
+        }
+    }
+
+    fn summary(&self, _: ComponentKind, type_name: &str) -> Option<String> {
+        Some(format!("The `{type_name}` component."))
+    }
+
+    fn example(&self, kind: ComponentKind, type_name: &str) -> Option<String> {
+        Some(format!("[[pipelines.{}]]\ntype = \"{type_name}\"\n", kind.plural()))
+    }
+}
