@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::diagnostics::Diagnostics;
 use super::field::Shape;
 use super::from_node::{FromNode, wrong_form, wrong_type};
-use super::macros::{choices, options};
 use super::nearest::nearest;
 use super::node::Node;
 use super::path::{Path, quote_string};
+use super::{choices, options};
 
 options! {
     /// weir's own log.

@@ -10,10 +10,10 @@ use super::diagnostics::Diagnostics;
 use super::field::Shape;
 use super::from_node::{FromNode, read_table, wrong_form, wrong_type};
 use super::logging::LoggingOptions;
-use super::macros::{choices, defaults, options};
 use super::node::Node;
 use super::path::{Path, quote_string};
 use super::types::{Listen, Located};
+use super::{choices, defaults, options};
 use crate::base::units::ByteCount;
 
 options! {

@@ -43,6 +43,12 @@ pub fn parse_value(text: &str, origin: &Origin) -> Option<Node> {
     (!diags.has_errors()).then_some(node)
 }
 
+/// Whether the text is a boolean or a number in TOML.
+pub fn is_scalar(text: &str) -> bool {
+    use DeValue::{Boolean, Float, Integer};
+    DeValue::parse(text).is_ok_and(|value| matches!(value.get_ref(), Boolean(_) | Float(_) | Integer(_)))
+}
+
 /// The parser's message as ours are: lower case, one line.
 fn plain(message: &str) -> String {
     message.trim().replace('\n', ", ")
