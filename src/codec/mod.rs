@@ -4,4 +4,6 @@
 pub mod encode;
 pub mod framing;
 pub mod json;
+pub mod lookup;
+pub mod matching;
 pub mod template;
