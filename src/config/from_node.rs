@@ -225,6 +225,7 @@ impl FromNode for ByteCount {
         let expected = Self::shape().expected();
         match &node.value {
             Value::Int(n) if *n >= 0 => return Some(ByteCount(n.unsigned_abs())),
+            Value::Int(_) => wrong_form(node, at, "a size cannot be negative", &expected, diags),
             Value::String(text) => match ByteCount::parse(text) {
                 Ok(count) => return Some(count),
                 Err(why) => wrong_form(node, at, &why, &expected, diags),

@@ -112,7 +112,7 @@ fn report(path: &str, wrong: &NoSuchOption, source: &Arc<Source>, diags: &mut Di
     if let Some(close) = close {
         found.hint(format!("did you mean `--{}`?", replace_last(path, step, close)));
     } else if !known.is_empty() {
-        found.hint(format!("options: {}", known.join(", ")));
+        found.hint(format!("the options are {}", known.join(", ")));
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
             ("logging.levl", "`logging` has no `levl` [did you mean `--logging.level`?]"),
             (
                 "logging.colour",
-                "`logging` has no `colour` [options: level, format, output, file, status_interval]",
+                "`logging` has no `colour` [the options are level, format, output, file, status_interval]",
             ),
             ("logging.level.x", "`logging.level` has no `x` []"),
             ("pipelines.first.name", "`pipelines` has no `first` []"),
@@ -322,7 +322,7 @@ mod tests {
             ),
             (
                 "",
-                "the configuration has no `` [options: shutdown_timeout, state_dir, server, logging, pipelines]",
+                "the configuration has no `` [the options are shutdown_timeout, state_dir, server, logging, pipelines]",
             ),
         ] {
             let (_, errors) = with(&[], &[(path, "x")]);

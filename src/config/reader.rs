@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
             match close {
                 Some(name) => found.hint(format!("did you mean `{name}`?")),
                 None if self.known.is_empty() => found.hint(format!("{} has no options", self.what)),
-                None => found.hint(format!("options: {}", self.known_names())),
+                None => found.hint(format!("the options are {}", self.known_names())),
             };
         }
     }

@@ -10,15 +10,21 @@ use super::origin::{Origin, SourceKind};
 /// Lines wider than this are cut around the caret, in columns.
 const WIDTH: usize = 140;
 
+/// The most findings that are quoted; nobody reads more at once, and each takes a pass over its file.
+const SHOWN_MAX: usize = 100;
+
 impl Diagnostics {
     /// Every finding with the quoted source, and a count at the end; with colours for a terminal on request.
     pub fn render_human(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.term_width(WIDTH);
         let mut out = String::new();
-        for finding in self.items() {
+        for finding in self.items().iter().take(SHOWN_MAX) {
             out.push_str(&self.human(finding, &renderer));
             out.push_str("\n\n");
+        }
+        if let more @ 1.. = self.items().len().saturating_sub(SHOWN_MAX) {
+            out.push_str(&format!("{more} more not shown\n\n"));
         }
         let errors = self.error_count();
         let warnings = self.items().len() - errors;
@@ -216,6 +222,15 @@ mod tests {
              ::warning file=p.toml,line=3,col=1::careful, 100%25\n\
              ::error::nowhere%0Ahint: none\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_shown_is_counted() {
+        let mut diags = Diagnostics::new();
+        for i in 0..SHOWN_MAX + 5 {
+            diags.error(&Origin::Default, format!("number {i}"));
+        }
+        assert!(diags.render_human(false).ends_with("error: number 99\n\n5 more not shown\n\n105 errors\n"));
     }
 
     #[test]

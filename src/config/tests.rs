@@ -198,6 +198,16 @@ fn fields_describe_the_declaration() {
 }
 
 #[test]
+fn declarations_are_checked() {
+    use super::field::declaration_faults;
+    assert_eq!(declaration_faults(&RootOptions::fields()), [""; 0]);
+    assert_eq!(declaration_faults(&PipelineOptions::fields()), [""; 0]);
+    let mut fields = vec![Field::new::<u32>("Bad", "", Some(1)), Field::new::<u32>("Bad", " Doc.", None)];
+    fields[1].default = Some("= 1".to_owned());
+    assert_eq!(declaration_faults(&fields).len(), 5);
+}
+
+#[test]
 fn values_display_as_toml() {
     let multiline = MultilineOptions { start: "a\"b".into(), lines: Some(2) };
     assert_eq!(multiline.display(), r#"{ start = "a\"b", lines = 2 }"#);
