@@ -8,9 +8,11 @@ use std::sync::Arc;
 use super::component::Catalog;
 use super::diagnostics::Diagnostics;
 use super::environment::Environment;
+use super::macros::Options;
 use super::nearest::nearest;
 use super::node::{Node, Value};
 use super::origin::Source;
+use super::root::RootOptions;
 use super::target::{Names, NoSuchOption, Target, assign, value};
 
 /// What every variable of ours starts with.
@@ -33,6 +35,13 @@ pub struct Override {
     pub path: String,
     /// The value's text.
     pub value: String,
+}
+
+/// Whether a flag without its dashes can only be an option of the configuration: it has a dot, or is the name of
+/// an option of the root table.
+pub fn is_option_path(flag: &str) -> bool {
+    let name = flag.replace('-', "_");
+    flag.contains('.') || RootOptions::fields().iter().any(|field| field.name == name)
 }
 
 /// Applies the variables to the tree. `referenced` are those that the files mention: they may have any name.
@@ -303,6 +312,33 @@ mod tests {
         assert_eq!(tree["pipelines"][0]["sources"][0]["max_line_size"], "2KiB");
         assert_eq!(tree["pipelines"][0]["sources"][0]["labels"]["a-b"], "1");
         assert_eq!(tree["pipelines"][0]["sinks"][0]["token"]["env"], "X");
+    }
+
+    #[test]
+    fn flags_that_are_options() {
+        for (flag, expected) in
+            [("logging.level", true), ("state_dir", true), ("shutdown-timeout", true), ("version", false)]
+        {
+            assert_eq!(is_option_path(flag), expected, "{flag}");
+        }
+    }
+
+    #[test]
+    fn structures_that_do_not_parse_say_how_to_write_them() {
+        let mut diags = Diagnostics::new();
+        let mut tree = Node::empty();
+        let vars =
+            Environment::from_pairs([("WEIR_SERVER_CORS_ORIGINS", "a,b"), ("WEIR_LOGGING", "{level:")]);
+        apply_environment(&mut tree, &vars, &BTreeSet::new(), &TestCatalog, &mut diags);
+        RootOptions::from_tree(&tree, &mut diags);
+        let hints: Vec<_> = diags.items().iter().filter_map(|d| d.hint.as_deref()).collect();
+        assert_eq!(
+            hints,
+            [
+                "write an array as JSON, as in [\"a\", \"b\"]",
+                "write a table as JSON, as in {\"key\": \"value\"}"
+            ]
+        );
     }
 
     #[test]

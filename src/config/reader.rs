@@ -77,10 +77,10 @@ impl<'a> Reader<'a> {
         diags: &mut Diagnostics,
     ) -> Option<T> {
         let name = name.trim_start_matches("r#");
-        let (value, Some(node)) = (value?, self.table.get(name)) else { return None };
-        if value.within(range) {
+        let value = value?;
+        let Some(node) = self.table.get(name).filter(|_| !value.within(range)) else {
             return Some(value);
-        }
+        };
         let allowed = range_text(range);
         diags
             .error(&node.origin, format!("`{name}` is out of range: {allowed} is allowed"))
