@@ -227,6 +227,17 @@ api_token = "hunter2"
         insta::assert_snapshot!(shown);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_was_loaded_shows_as_toml(text in "((a|name|token|\\[logging\\]\n|\\[\\[pipelines(\\.sinks)?\\]\\]\n)( ?= ?(1|nan|\"\\$\\{A\\}\"|'é\"'|\\[1, \\{ b = -inf \\}\\]|1979-05-27)\n)?){0,8}") {
+            let tree = parse_file(&Source::file("a\nb", text), &mut Diagnostics::new());
+            let shown = render_effective(&tree, &TestCatalog);
+            let mut diags = Diagnostics::new();
+            parse_file(&Source::file("shown", shown.as_str()), &mut diags);
+            proptest::prop_assert!(!diags.has_errors(), "{}\n{}", shown, diags.render_human(false));
+        }
+    }
+
     #[test]
     fn the_output_loads_to_itself() {
         for text in ["", FILE] {

@@ -201,7 +201,8 @@ impl FromNode for f64 {
     }
 
     fn display(&self) -> String {
-        format!("{self:?}")
+        // TOML spells this one in lower case.
+        if self.is_nan() { "nan".to_owned() } else { format!("{self:?}") }
     }
 }
 

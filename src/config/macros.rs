@@ -7,7 +7,7 @@ use super::node::Node;
 use super::path::Path;
 use super::reader::Reader;
 
-/// A declared table of options; written by [`options!`].
+/// A declared table of options; written by `options!`.
 pub trait Options: Sized + Clone {
     /// The name of the type.
     const NAME: &'static str;

@@ -140,7 +140,7 @@ fn all_errors_are_reported_at_once() {
             "s[0].multiline.stat: unknown option `stat` [did you mean `start`?]",
             "s[0].labels.k: wrong type: expected a whole number, found a string []",
             "s[0].on: wrong type: expected true or false, found a string []",
-            "s[0].ratio: invalid value: NaN is not a number []",
+            "s[0].ratio: invalid value: nan is not a number []",
             "s[0].pth: unknown option `pth` [did you mean `path`?]",
         ]
     );

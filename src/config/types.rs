@@ -66,7 +66,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Parses "host:port", "1.2.3.4:80" or "[::1]:80". Errors say what is wrong.
+    /// Parses `host:port`, `1.2.3.4:80` or `[::1]:80`. Errors say what is wrong.
     pub fn parse(text: &str) -> Result<Listen, String> {
         let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port"))?;
         let port = port.parse().map_err(|_| format!("{port:?} is not a port, 0 to 65535 is allowed"))?;
