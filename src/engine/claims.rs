@@ -11,7 +11,12 @@ use crate::flow::Claim;
 pub(super) const FEEDS: &str = "feeds pipeline";
 
 /// The shared router's claim on its address, and the rule that it stays on loopback unless told otherwise.
-pub(super) fn server(options: &ServerOptions, tree: &Node, claims: &mut Vec<Claim>, diagnostics: &mut Diagnostics) {
+pub(super) fn server(
+    options: &ServerOptions,
+    tree: &Node,
+    claims: &mut Vec<Claim>,
+    diagnostics: &mut Diagnostics,
+) {
     let at = Path::root().key("server").key("listen");
     let origin = tree.get("server").and_then(|s| s.get("listen")).unwrap_or(tree).origin.clone();
     if !options.listen.is_loopback() && !options.insecure_public {
