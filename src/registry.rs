@@ -7,6 +7,7 @@ use crate::{filters, sinks, sources};
 
 /// All components, in the order they are documented.
 pub static COMPONENTS: &[Descriptor] = &[
+    Descriptor::source::<sources::stdin::Stdin>(),
     Descriptor::source::<sources::generate::Generate>(),
     Descriptor::filter::<filters::include::Include>(),
     Descriptor::filter::<filters::exclude::Exclude>(),

@@ -54,7 +54,8 @@ fn write_lines(dir: &Path, stop: &AtomicBool, written: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
         let mut chunk = Vec::new();
         for _ in 0..20 {
-            writeln!(chunk, "line {number:010} of the log, with some more text to look like one, end").expect("memory");
+            writeln!(chunk, "line {number:010} of the log, with some more text to look like one, end")
+                .expect("memory");
             number += 1;
         }
         file.write_all(&chunk).expect("writable");
@@ -115,7 +116,10 @@ fn kill_nine_under_rotation_loses_nothing() {
     let seen = arrived(&dir);
     let missing: Vec<u64> = (0..total).filter(|n| !seen.contains_key(n)).take(10).collect();
     let repeats: u64 = seen.values().map(|n| n - 1).sum();
-    println!("kill -9 x {ROUNDS}, seed {seed}: {total} lines written, {} arrived, {repeats} repeats", seen.len());
+    println!(
+        "kill -9 x {ROUNDS}, seed {seed}: {total} lines written, {} arrived, {repeats} repeats",
+        seen.len()
+    );
     let errors = fs::read_to_string(dir.join("weir.err")).unwrap_or_default();
     assert!(missing.is_empty(), "missing {missing:?} of {total}; weir said:\n{errors}");
 }

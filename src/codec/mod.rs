@@ -4,6 +4,7 @@
 pub mod encode;
 pub mod framing;
 pub mod json;
+pub mod lines;
 pub mod lookup;
 pub mod matching;
 pub mod template;
