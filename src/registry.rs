@@ -12,6 +12,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::include::Include>(),
     Descriptor::filter::<filters::exclude::Exclude>(),
     Descriptor::filter::<filters::sample::Sample>(),
+    Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::null::Null>(),
 ];
 

@@ -8,3 +8,5 @@ pub mod lines;
 pub mod lookup;
 pub mod matching;
 pub mod template;
+pub mod terminal;
+pub mod write;
