@@ -12,6 +12,7 @@ mod meter;
 mod outlet;
 mod queue;
 mod shared_options;
+mod signals;
 
 pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
 pub use chain::{Chain, Stage};
@@ -24,3 +25,4 @@ pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use shared_options::SinkOptions;
+pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal};
