@@ -7,6 +7,7 @@ pub mod codec;
 pub mod config;
 pub mod filters;
 pub mod flow;
+pub mod net;
 pub mod registry;
 pub mod sinks;
 pub mod sources;

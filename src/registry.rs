@@ -9,6 +9,7 @@ use crate::{filters, sinks, sources};
 pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::source::<sources::generate::Generate>(),
     Descriptor::filter::<filters::sample::Sample>(),
+    Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::null::Null>(),
 ];
 

@@ -92,6 +92,9 @@ pub trait Component: Clone + Send + Sync + Sized + 'static {
     const EXAMPLE: &'static str;
     /// Where it runs.
     const PLACEMENT: Placement = Placement::Task;
+    /// For a sink: whether it serves the present, so that its buffer by default drops the oldest rows rather than
+    /// hold its pipeline back.
+    const LIVE: bool = false;
     /// Its options.
     type Options: Options;
 
@@ -123,6 +126,8 @@ pub struct Descriptor {
     pub example: &'static str,
     /// Where it runs.
     pub placement: Placement,
+    /// Whether its buffer drops the oldest rows by default, instead of blocking.
+    pub live: bool,
     /// Its own options (the shared ones of its role come on top).
     pub fields: fn() -> Vec<Field>,
     /// How it is built.
@@ -166,6 +171,7 @@ impl Descriptor {
             summary: T::SUMMARY,
             example: T::EXAMPLE,
             placement: T::PLACEMENT,
+            live: T::LIVE,
             fields: <T::Options as Options>::fields,
             build,
         }

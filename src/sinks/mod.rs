@@ -1,3 +1,4 @@
 //! Row 5: where rows leave. One file per sink; each is named once more, in the registry.
 
+pub mod http;
 pub mod null;
