@@ -6,6 +6,7 @@ pub mod batch;
 pub mod codec;
 pub mod config;
 pub mod engine;
+pub mod files;
 pub mod filters;
 pub mod flow;
 pub mod net;

@@ -14,6 +14,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::sample::Sample>(),
     Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::http::Http>(),
+    Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::null::Null>(),
 ];
 
