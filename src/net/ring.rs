@@ -254,6 +254,11 @@ impl Ring {
         head - state.history_floor(head)
     }
 
+    /// Bytes held now: lines with their index, and their encodings.
+    pub fn held_bytes(&self) -> (u64, u64) {
+        (self.lock().bytes, self.stats.bytes.load(Relaxed))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
