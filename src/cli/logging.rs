@@ -50,7 +50,8 @@ fn open(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Starts the log of this process. Only the first call has an effect.
+/// Starts the log of this process, panics included: they are lines of it like everything else. Only the first
+/// call has an effect.
 ///
 /// # Errors
 /// When the log file cannot be opened (73).
@@ -74,6 +75,10 @@ pub fn start(options: &LoggingOptions, color: bool) -> Result<LogFile, Failure> 
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(targets(&options.level)));
     // A second call is a second run within one process, as in tests; the first log stays.
     tracing::subscriber::set_global_default(subscriber).ok();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        tracing::error!("bug at {place}: {}", panic.payload_as_str().unwrap_or("panic without a message"));
+    }));
     Ok(file)
 }
 
