@@ -9,6 +9,7 @@ pub mod config;
 pub mod engine;
 pub mod filters;
 pub mod flow;
+pub mod net;
 pub mod registry;
 pub mod sinks;
 pub mod sources;

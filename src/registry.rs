@@ -13,6 +13,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::exclude::Exclude>(),
     Descriptor::filter::<filters::sample::Sample>(),
     Descriptor::sink::<sinks::console::Console>(),
+    Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::null::Null>(),
 ];
 

@@ -1,4 +1,5 @@
 //! Row 5: where rows leave. One file per sink; each is named once more, in the registry.
 
 pub mod console;
+pub mod http;
 pub mod null;

@@ -1,0 +1,1 @@
+//! Control: heartbeats, drops, byes, deadlines, bounds on subscribers.
