@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod batch;
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod engine;
