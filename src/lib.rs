@@ -16,3 +16,4 @@ pub mod sinks;
 pub mod sources;
 #[cfg(test)]
 pub mod testing;
+pub mod web;
