@@ -10,5 +10,6 @@ pub mod flow;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
+pub mod tail;
 #[cfg(test)]
 pub mod testing;

@@ -1,3 +1,5 @@
 //! Row 5: where rows enter. One file per source; each is named once more, in the registry.
 
+pub mod directory;
+pub mod file;
 pub mod generate;
