@@ -25,6 +25,9 @@ pub const ARCHIVE_DONE: u64 = u64::MAX;
 /// The device of content that is no longer in any file; its inode is the hash of its first bytes.
 pub const FORMER_DEV: u64 = u64::MAX;
 
+/// The record of the last look at the file system: its offset is the time, in nanoseconds since the Unix epoch.
+const LOOKED: FileId = FileId { dev: u64::MAX - 1, ino: 0 };
+
 /// Rows under way: they end at `end`.
 #[derive(Debug)]
 struct Pending {
@@ -61,6 +64,7 @@ struct State {
     at_work: bool,
     writer: bool,
     failing: bool,
+    looked: u64,
 }
 
 /// See the module.
@@ -69,8 +73,8 @@ pub struct Ledger {
     state: Mutex<State>,
     journal: Mutex<Journal>,
     changed: Condvar,
-    /// When earlier state was last written; `None` if this is the first start.
-    written: Option<SystemTime>,
+    /// When an earlier weir last looked; `None` if this is the first start.
+    looked: Option<SystemTime>,
 }
 
 /// The ledgers of the process, by component, so that a restarted source finds the one its receipts settle into.
@@ -125,13 +129,14 @@ impl Drop for Session {
 impl Ledger {
     fn open(state_dir: &Path, id: &str) -> Result<Ledger, Fault> {
         let mut journal = Journal::open(state_dir, id)?;
-        let (checkpoints, written) = match journal.load() {
-            Some((checkpoints, written)) => (checkpoints, Some(written)),
-            None => (HashMap::new(), None),
-        };
+        let loaded = journal.load();
+        let (mut checkpoints, written) = loaded.map_or_else(Default::default, |(all, at)| (all, Some(at)));
+        let looked =
+            checkpoints.remove(&LOOKED).map(|c| SystemTime::UNIX_EPOCH + Duration::from_nanos(c.offset));
+        let looked = looked.or(written);
         let entries = checkpoints.into_iter().map(|(id, c)| (id, Entry::new(c, 0))).collect();
         let state = Mutex::new(State { entries, ..State::default() });
-        Ok(Ledger { state, journal: Mutex::new(journal), changed: Condvar::new(), written })
+        Ok(Ledger { state, journal: Mutex::new(journal), changed: Condvar::new(), looked })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,9 +147,15 @@ impl Ledger {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When earlier state was last written; `None` if there was none.
-    pub fn written(&self) -> Option<SystemTime> {
-        self.written
+    /// When an earlier weir last looked at the file system; what was born later it cannot know. `None` if there was
+    /// none.
+    pub fn looked_before(&self) -> Option<SystemTime> {
+        self.looked
+    }
+
+    /// The file system was looked at; what was there at `at` is known.
+    pub fn looked(&self, at: SystemTime) {
+        self.state().looked = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     }
 
     /// Where reading `id` goes on: behind what is under way, or at the checkpoint if nothing is.
@@ -301,6 +312,11 @@ impl Ledger {
             state.entries.iter().for_each(|(id, e)| encode(*id, Some(&e.checkpoint), &mut records));
         } else {
             forgotten.iter().for_each(|id| encode(*id, None, &mut records));
+        }
+        if state.looked > 0 {
+            let (path, fingerprint) = (Path::new("").into(), Fingerprint::EMPTY);
+            let looked = Checkpoint { path, fingerprint, offset: state.looked, skipping: false, seen: 0 };
+            encode(LOOKED, Some(&looked), &mut records);
         }
         for id in &dirty {
             if let Some(entry) = state.entries.get_mut(id) {

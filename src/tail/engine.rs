@@ -81,8 +81,11 @@ pub(super) struct Tail<'a> {
     open_max: usize,
     /// Files that could not be opened, and whether they were there at the first scan.
     pub(super) unreadable: HashMap<PathBuf, bool>,
+    /// Paths whose file left and was not replaced yet, and when.
+    pub(super) vacant: HashMap<PathBuf, Instant>,
     pub(super) prefix: Vec<u8>,
     pub(super) scanned: Instant,
+    pub(super) scanned_wall: std::time::SystemTime,
     pub(super) scan_cost: Duration,
     pub(super) scan_wanted: bool,
     next_sweep: Instant,
@@ -105,8 +108,10 @@ impl<'a> Tail<'a> {
             open: VecDeque::new(),
             open_max: usize::try_from(limit / 2).unwrap_or(1024).clamp(8, 1024),
             unreadable: HashMap::new(),
+            vacant: HashMap::new(),
             prefix: Vec::new(),
             scanned: now,
+            scanned_wall: std::time::SystemTime::UNIX_EPOCH,
             scan_cost: Duration::ZERO,
             scan_wanted: false,
             next_sweep: now,
@@ -285,7 +290,7 @@ impl<'a> Tail<'a> {
         }
         let Some(file) = self.files.get_mut(&id) else { return Ok(false) };
         file.fingerprint = Fingerprint::of(&self.prefix[..known]);
-        self.ledger.describe(id, file.fingerprint, &file.path);
+        self.ledger.describe(id, file.fingerprint, &file.home);
         if file.offset == ARCHIVE_DONE || known == 0 {
             file.seen = stamp(&meta);
             return Ok(false);
@@ -323,7 +328,7 @@ impl<'a> Tail<'a> {
             out.meter().received(rows.oversize_events, 0);
             out.meter().dropped(Reason::Oversize, rows.oversize_events);
         }
-        self.ledger.describe(id, file.fingerprint, &file.path);
+        self.ledger.describe(id, file.fingerprint, &file.home);
         let receipt = self.ledger.submit(id, file.offset, rows.skipping);
         if rows.spans.is_empty() {
             return receipt.settle(Outcome::Delivered);
@@ -360,14 +365,14 @@ impl<'a> Tail<'a> {
         }
         file.due = now + file.interval;
         self.next_sweep = self.next_sweep.min(file.due).min(file.flush_at.unwrap_or(file.due));
-        self.ledger.describe(id, file.fingerprint, &file.path);
+        self.ledger.describe(id, file.fingerprint, &file.home);
     }
 
     /// The content under this identity is another one now: it is read from its start.
     fn replaced(&mut self, id: FileId, why: &str) {
         let Some(file) = self.files.get_mut(&id) else { return };
         tracing::info!(path = %file.path.display(), read = file.offset, "truncated or replaced ({why}), reading from its start");
-        let (path, seen) = (file.path.clone(), clock::unix_nanos() / 1_000_000_000);
+        let (path, seen) = (file.home.clone(), clock::unix_nanos() / 1_000_000_000);
         let fingerprint = Fingerprint::EMPTY;
         self.ledger.begin(id, Checkpoint { path, fingerprint, offset: 0, skipping: false, seen });
         file.offset = 0;

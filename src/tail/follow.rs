@@ -26,6 +26,8 @@ pub struct Followed {
     pub id: FileId,
     /// Where it was last seen.
     pub path: Arc<Path>,
+    /// The path that a pattern led to it by, which its checkpoint names.
+    pub home: Arc<Path>,
     /// What its batches say of where they come from.
     pub origin: Arc<Origin>,
     /// Its descriptor, while one is to spare.
@@ -44,6 +46,8 @@ pub struct Followed {
     pub interval: Duration,
     /// Since when no path that is followed leads to it, or when it last grew after that.
     pub gone: Option<Instant>,
+    /// The path it was at before it was renamed or lost.
+    pub left: Option<Arc<Path>>,
     /// When an event that waits for more lines is sent as it is.
     pub flush_at: Option<Instant>,
     /// Whether the system reports its growth.

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod multiline;
 pub mod options;
 pub mod paths;
+pub mod rotated;
 pub mod scan;
 pub mod text;
 pub mod watch;

@@ -1,6 +1,5 @@
 //! What the scan does with what it finds: known files keep their offset under a new name, unknown ones are taken
-//! on, those that no path leads to any more are read to their end. After a restart, files that were rotated
-//! meanwhile are looked for among their siblings.
+//! on, those that no path leads to any more are read to their end.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
@@ -8,9 +7,10 @@ use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::archive::Compression;
-use super::checkpoint::{ARCHIVE_DONE, FORMER_DEV};
+use super::checkpoint::ARCHIVE_DONE;
 use super::engine::{Tail, age_nanos};
 use super::follow::{Followed, read_full, stamp};
 use super::identity::{FileId, Fingerprint};
@@ -24,7 +24,7 @@ const END_SEARCH_BYTES: u64 = 64 * 1024;
 
 /// Where a file comes from that is taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Arrival {
+pub(super) enum Arrival {
     /// It was there when weir started.
     AtStart,
     /// It appeared while weir was running.
@@ -49,6 +49,8 @@ impl Tail<'_> {
     /// Walks the tree and takes note of what changed in it.
     pub(super) fn scan(&mut self, first: bool) {
         let start = clock::now();
+        // The clock of time stamps in a file system lags by a tick.
+        let start_wall = wall_now() - Duration::from_millis(20);
         let found = self.settings.patterns.scan();
         if found.partial && first {
             tracing::warn!(component = %self.settings.component, "more files or directories than one source follows; some are left out");
@@ -74,18 +76,24 @@ impl Tail<'_> {
             }
         }
         self.unreadable.retain(|path, _| paths.contains(path));
-        self.settle_known(&here);
+        let left = self.settle_known(&here);
         for (id, path, meta) in new {
             let arrival = if first { Arrival::AtStart } else { Arrival::Later };
-            self.take_on(id, &path, &meta, arrival);
+            self.take_on(id, &path, &meta, arrival, &path);
         }
+        if !first && !(left.is_empty() && self.vacant.is_empty()) {
+            self.recover_between(&left, self.scanned_wall);
+        }
+        self.scanned_wall = start_wall;
+        self.ledger.looked(start_wall);
         self.scanned = clock::now();
         self.scan_cost = self.scanned - start;
         self.scan_wanted = false;
     }
 
     /// Files that are followed: under which name are they now, if any?
-    fn settle_known(&mut self, here: &HashMap<FileId, PathBuf>) {
+    /// Returns those that left their path.
+    fn settle_known(&mut self, here: &HashMap<FileId, PathBuf>) -> Vec<FileId> {
         let now = clock::now();
         let mut renamed = Vec::new();
         let mut gone = Vec::new();
@@ -99,14 +107,21 @@ impl Tail<'_> {
                 }
                 None if file.gone.is_none() => {
                     file.gone = Some(now);
+                    file.left = Some(file.path.clone());
                     file.due = now;
                     gone.push(*id);
                 }
                 None => {}
             }
         }
+        let mut left = gone.clone();
         for (id, path) in renamed {
+            if let Some(file) = self.files.get_mut(&id) {
+                file.left = Some(file.path.clone());
+                left.push(id);
+            }
             self.rename(id, &path);
+            self.at_home(id);
         }
         for id in gone {
             let lost = self.files.get(&id).is_some_and(|f| f.file.is_none());
@@ -122,6 +137,7 @@ impl Tail<'_> {
             }
             self.enqueue(id);
         }
+        left
     }
 
     fn rename(&mut self, id: FileId, path: &Path) {
@@ -135,10 +151,17 @@ impl Tail<'_> {
         file.path = path.into();
         file.watched = false;
         file.origin = Arc::new(Origin::new(&self.settings.component, &path.display().to_string()));
-        self.ledger.describe(id, file.fingerprint, &file.path);
         if let Ok(path) = std::path::absolute(path) {
             file.watched = self.watch.covers(&path);
             self.by_path.insert(path, id);
+        }
+    }
+
+    /// A pattern leads to the file where it is now.
+    fn at_home(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.home = file.path.clone();
+            self.ledger.describe(id, file.fingerprint, &file.home);
         }
     }
 
@@ -153,13 +176,20 @@ impl Tail<'_> {
         same.then_some((file, path))
     }
 
-    /// Takes on a file that is not followed yet.
-    fn take_on(&mut self, id: FileId, path: &Path, meta: &Metadata, arrival: Arrival) {
+    /// Takes on a file that is not followed yet. `home` is the path that a pattern leads to it by, or led.
+    pub(super) fn take_on(
+        &mut self,
+        id: FileId,
+        path: &Path,
+        meta: &Metadata,
+        arrival: Arrival,
+        home: &Path,
+    ) {
         let arrival = match self.unreadable.get(path) {
             Some(true) => Arrival::AtStart,
             _ => arrival,
         };
-        match self.try_take_on(id, path, meta, arrival) {
+        match self.try_take_on(id, path, meta, arrival, home) {
             Ok(()) => {
                 self.unreadable.remove(path);
             }
@@ -174,7 +204,14 @@ impl Tail<'_> {
         }
     }
 
-    fn try_take_on(&mut self, id: FileId, path: &Path, meta: &Metadata, arrival: Arrival) -> io::Result<()> {
+    fn try_take_on(
+        &mut self,
+        id: FileId,
+        path: &Path,
+        meta: &Metadata,
+        arrival: Arrival,
+        home: &Path,
+    ) -> io::Result<()> {
         let file = self.open_file(path)?;
         let opened = file.metadata()?;
         if FileId::of(&opened) != id {
@@ -192,11 +229,12 @@ impl Tail<'_> {
         };
         let fingerprint = Fingerprint::of(&prefix);
         let shared: Arc<Path> = path.into();
+        let home: Arc<Path> = if home == path { shared.clone() } else { home.into() };
         if resumed.is_none() {
             let seen = clock::unix_nanos() / 1_000_000_000;
-            self.ledger.begin(id, Checkpoint { path: shared.clone(), fingerprint, offset, skipping, seen });
+            self.ledger.begin(id, Checkpoint { path: home.clone(), fingerprint, offset, skipping, seen });
         } else {
-            self.ledger.describe(id, fingerprint, &shared);
+            self.ledger.describe(id, fingerprint, &home);
         }
         let now = clock::now();
         let absolute = std::path::absolute(path).ok();
@@ -206,6 +244,7 @@ impl Tail<'_> {
         let followed = Followed {
             id,
             path: shared,
+            home,
             origin: Arc::new(Origin::new(&self.settings.component, &path.display().to_string())),
             file: None,
             fingerprint,
@@ -215,6 +254,7 @@ impl Tail<'_> {
             due: now,
             interval: self.settings.poll_interval,
             gone: (arrival == Arrival::Rotated).then_some(now),
+            left: None,
             flush_at: None,
             watched,
             queued: false,
@@ -292,97 +332,13 @@ impl Tail<'_> {
     /// Whether the file came to its path after an earlier weir stopped: as the next one of a rotated file, or by
     /// its time of birth.
     fn appeared_meanwhile(&self, path: &Path, meta: &Metadata) -> bool {
-        let Some(written) = self.ledger.written() else { return false };
-        meta.created().is_ok_and(|born| born > written)
+        let Some(looked) = self.ledger.looked_before() else { return false };
+        meta.created().is_ok_and(|born| born >= looked)
             || self.ledger.all().iter().any(|(_, c)| *c.path == *path)
     }
+}
 
-    /// Looks for files of the last run that no pattern leads to any more, and for those that came and went at
-    /// their paths meanwhile: among the siblings, oldest first, before what is at the path now.
-    fn recover(&mut self, before: &[(FileId, Checkpoint)]) {
-        let known: HashSet<FileId> = before.iter().map(|(id, _)| *id).collect();
-        let mut by_dir: HashMap<&Path, Vec<(FileId, &Checkpoint)>> = HashMap::new();
-        for (id, checkpoint) in before.iter().filter(|(id, _)| id.dev != FORMER_DEV) {
-            if let Some(dir) = checkpoint.path.parent() {
-                by_dir.entry(dir).or_default().push((*id, checkpoint));
-            }
-        }
-        for (dir, checkpoints) in by_dir {
-            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-            let current =
-                |path: &Path| std::path::absolute(path).ok().and_then(|p| self.by_path.get(&p)).copied();
-            // Paths where another file is now than any that was known there.
-            let rotated: HashSet<&Path> = checkpoints
-                .iter()
-                .map(|(_, c)| &*c.path)
-                .filter(|path| !current(path).is_some_and(|id| known.contains(&id)))
-                .collect();
-            let unfinished: HashMap<u64, FileId> = checkpoints
-                .iter()
-                .map(|(id, _)| *id)
-                .filter(|id| !self.files.contains_key(id))
-                .map(|id| (id.ino, id))
-                .collect();
-            if rotated.is_empty() && unfinished.is_empty() {
-                continue;
-            }
-            self.recover_in(dir, &rotated, &unfinished, &checkpoints);
-        }
-    }
-
-    fn recover_in(
-        &mut self,
-        dir: &Path,
-        rotated: &HashSet<&Path>,
-        unfinished: &HashMap<u64, FileId>,
-        checkpoints: &[(FileId, &Checkpoint)],
-    ) {
-        let Ok(entries) = fs::read_dir(dir) else { return };
-        let mut found: Vec<(i128, FileId, PathBuf, Metadata, PathBuf)> = Vec::new();
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let name = entry.file_name();
-            let family = rotated.iter().find(|p| {
-                p.file_name().is_some_and(|base| {
-                    name.len() > base.len() && name.as_encoded_bytes().starts_with(base.as_encoded_bytes())
-                })
-            });
-            if !unfinished.contains_key(&entry.ino())
-                && (family.is_none() || self.settings.is_excluded(&path))
-            {
-                continue;
-            }
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            let id = FileId::of(&meta);
-            if !meta.is_file() || self.files.contains_key(&id) {
-                continue;
-            }
-            let owner = match checkpoints.iter().find(|(known, _)| *known == id) {
-                Some((_, c)) if c.offset < meta.len() => c.path.to_path_buf(),
-                Some(_) => continue,
-                None => match (family, self.ledger.written()) {
-                    (Some(base), Some(written)) if meta.created().is_ok_and(|born| born > written) => {
-                        base.to_path_buf()
-                    }
-                    _ => continue,
-                },
-            };
-            found.push((stamp(&meta).1, id, path, meta, owner));
-        }
-        found.sort_by_key(|(modified, ..)| *modified);
-        let mut last: HashMap<PathBuf, FileId> = HashMap::new();
-        for (_, id, path, meta, owner) in found {
-            tracing::info!(path = %path.display(), of = %owner.display(), "rotated while weir was not running, reading the rest");
-            self.take_on(id, &path, &meta, Arrival::Rotated);
-            if let Some(file) = self.files.get_mut(&id) {
-                file.after = last.insert(owner, id);
-            }
-        }
-        for (owner, id) in last {
-            let current = std::path::absolute(&owner).ok().and_then(|p| self.by_path.get(&p)).copied();
-            if let Some(file) = current.and_then(|current| self.files.get_mut(&current)) {
-                file.after = Some(id);
-            }
-        }
-    }
+/// The wall clock as file systems tell it.
+fn wall_now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::unix_nanos().max(0).cast_unsigned())
 }

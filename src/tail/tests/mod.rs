@@ -3,6 +3,7 @@
 
 mod content;
 mod discovery;
+mod random;
 
 mod restart;
 mod rotation;
