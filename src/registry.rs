@@ -8,6 +8,8 @@ use crate::{filters, sinks, sources};
 /// All components, in the order they are documented.
 pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::source::<sources::stdin::Stdin>(),
+    Descriptor::source::<sources::file::File>(),
+    Descriptor::source::<sources::directory::Directory>(),
     Descriptor::source::<sources::generate::Generate>(),
     Descriptor::filter::<filters::include::Include>(),
     Descriptor::filter::<filters::exclude::Exclude>(),
