@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use super::banner::{Banner, Live};
 use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
 use super::exit::{Exit, Failure};
@@ -80,7 +82,11 @@ async fn drive(
     let services = Services {
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
-        serve: Box::new(move |listener, shutdown| web::serve(listener, served, shutdown)),
+        // On a task of its own, because the engine only waits for its end.
+        serve: Box::new(move |listener, shutdown| {
+            let serving = task::spawn(web::serve(listener, served, shutdown));
+            async move { drop(serving.await) }.boxed()
+        }),
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         tracing::info!("started, {} pipelines", started.pipelines.len());
