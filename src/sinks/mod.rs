@@ -3,3 +3,4 @@
 pub mod console;
 pub mod file;
 pub mod null;
+pub mod pipeline;
