@@ -18,6 +18,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::throttle::Throttle>(),
     Descriptor::filter::<filters::dedupe::Dedupe>(),
     Descriptor::sink::<sinks::console::Console>(),
+    Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),

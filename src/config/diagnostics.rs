@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::nearest::nearest;
-use super::origin::{Origin, Source};
+use super::origin::{Origin, Source, SourceKind};
 use super::path::Path;
 
 /// How bad a finding is.
@@ -207,6 +207,30 @@ impl Diagnostics {
         &self.items
     }
 
+    /// All findings as they are shown: file by file from top to bottom, then variables, then flags.
+    pub fn in_order(&self) -> Vec<&Diagnostic> {
+        let mut sources: Vec<*const Source> = Vec::new();
+        let mut keyed: Vec<_> = Vec::with_capacity(self.items.len());
+        for item in &self.items {
+            let key = item.origin.source().map_or((3, 0, 0), |source| {
+                let rank = match source.kind {
+                    SourceKind::File => 0,
+                    SourceKind::Variable => 1,
+                    SourceKind::Flag => 2,
+                };
+                let known = sources.iter().position(|s| *s == Arc::as_ptr(source));
+                let nth = known.unwrap_or_else(|| {
+                    sources.push(Arc::as_ptr(source));
+                    sources.len() - 1
+                });
+                (rank, nth, item.origin.span().start)
+            });
+            keyed.push((key, item));
+        }
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed.into_iter().map(|(_, item)| item).collect()
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -239,6 +263,28 @@ mod tests {
         let source = Source::file("a", "k = \"né\"\nx = 1");
         diags.mask(&source.at(4..9));
         assert_eq!(diags.shown_text(&source), "k = *****\nx = 1");
+    }
+
+    #[test]
+    fn findings_are_shown_in_the_order_of_the_text() {
+        let (a, b) = (Source::file("a", "xyz"), Source::file("b", "xyz"));
+        let mut diags = Diagnostics::new();
+        for (i, origin) in [
+            Source::flag("--x", "v").whole(),
+            Origin::Default,
+            a.at(2..3),
+            b.at(0..1),
+            Source::variable("X", "v").whole(),
+            a.at(1..2),
+            b.at(0..2),
+        ]
+        .iter()
+        .enumerate()
+        {
+            diags.error(origin, i.to_string());
+        }
+        let shown: String = diags.in_order().iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(shown, "5236401");
     }
 
     #[test]

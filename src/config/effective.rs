@@ -54,7 +54,9 @@ impl Page<'_> {
         let known = |key: &str| fields.iter().any(|f| f.name == key);
         for entry in node.and_then(Node::as_table).map(|t| t.entries()).unwrap_or_default() {
             if !known(&entry.key) {
-                self.value(&entry.key, &entry.node, &Shape::Any);
+                // It may be a misspelt secret.
+                let shape = if looks_secret(&entry.key) { Shape::Secret } else { Shape::Any };
+                self.value(&entry.key, &entry.node, &shape);
             }
         }
         for (name, part) in below {
@@ -78,9 +80,9 @@ impl Page<'_> {
 
     fn header(&mut self, header: &str, node: Option<&Node>) {
         let blank = if self.out.is_empty() { "" } else { "\n" };
-        let origin = node.map(|n| origin_text(n)).filter(|text| text != "default");
+        let origin = node.map(origin_text).filter(|text| text != "default");
         let comment = origin.map(|text| format!("  # {text}")).unwrap_or_default();
-        write!(self.out, "{blank}{header}{comment}\n").expect("writing to a string cannot fail");
+        writeln!(self.out, "{blank}{header}{comment}").expect("writing to a string cannot fail");
     }
 
     /// A value on one line; an array whose elements come from several places has one line for each.
@@ -112,6 +114,12 @@ impl Page<'_> {
 enum Below<'n> {
     Table(Vec<Field>, Option<&'n Node>),
     Array(&'n Shape, &'n [Node]),
+}
+
+/// Whether the name of an option that nobody declared suggests a secret.
+fn looks_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["secret", "pass", "token", "key", "auth", "cred"].iter().any(|word| key.contains(word))
 }
 
 /// Whether an array of such is written with `[[…]]` headers.
@@ -195,6 +203,7 @@ token = { file = "/run/x" }
 [[pipelines.sinks]]
 type = "nothing"
 extra = [{ b = 2 }]
+api_token = "hunter2"
 "#;
 
     fn tree(text: &str, overrides: &[(&str, &str)]) -> Node {
@@ -216,6 +225,17 @@ extra = [{ b = 2 }]
         let shown = render_effective(&tree(FILE, &flags), &TestCatalog);
         assert!(!shown.contains("hunter2"));
         insta::assert_snapshot!(shown);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_was_loaded_shows_as_toml(text in "((a|name|token|\\[logging\\]\n|\\[\\[pipelines(\\.sinks)?\\]\\]\n)( ?= ?(1|nan|\"\\$\\{A\\}\"|'é\"'|\\[1, \\{ b = -inf \\}\\]|1979-05-27)\n)?){0,8}") {
+            let tree = parse_file(&Source::file("a\nb", text), &mut Diagnostics::new());
+            let shown = render_effective(&tree, &TestCatalog);
+            let mut diags = Diagnostics::new();
+            parse_file(&Source::file("shown", shown.as_str()), &mut diags);
+            proptest::prop_assert!(!diags.has_errors(), "{}\n{}", shown, diags.render_human(false));
+        }
     }
 
     #[test]

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use super::component::Catalog;
 use super::diagnostics::Diagnostics;
 use super::environment::Environment;
+use super::macros::Options;
 use super::nearest::nearest;
 use super::node::{Node, Value};
 use super::origin::Source;
+use super::root::RootOptions;
 use super::target::{Names, NoSuchOption, Target, assign, value};
 
 /// What every variable of ours starts with.
@@ -33,6 +35,13 @@ pub struct Override {
     pub path: String,
     /// The value's text.
     pub value: String,
+}
+
+/// Whether a flag without its dashes can only be an option of the configuration: it has a dot, or is the name of
+/// an option of the root table.
+pub fn is_option_path(flag: &str) -> bool {
+    let name = flag.replace('-', "_");
+    flag.contains('.') || RootOptions::fields().iter().any(|field| field.name == name)
 }
 
 /// Applies the variables to the tree. `referenced` are those that the files mention: they may have any name.
@@ -112,7 +121,7 @@ fn report(path: &str, wrong: &NoSuchOption, source: &Arc<Source>, diags: &mut Di
     if let Some(close) = close {
         found.hint(format!("did you mean `--{}`?", replace_last(path, step, close)));
     } else if !known.is_empty() {
-        found.hint(format!("options: {}", known.join(", ")));
+        found.hint(format!("the options are {}", known.join(", ")));
     }
 }
 
@@ -306,13 +315,40 @@ mod tests {
     }
 
     #[test]
+    fn flags_that_are_options() {
+        for (flag, expected) in
+            [("logging.level", true), ("state_dir", true), ("shutdown-timeout", true), ("version", false)]
+        {
+            assert_eq!(is_option_path(flag), expected, "{flag}");
+        }
+    }
+
+    #[test]
+    fn structures_that_do_not_parse_say_how_to_write_them() {
+        let mut diags = Diagnostics::new();
+        let mut tree = Node::empty();
+        let vars =
+            Environment::from_pairs([("WEIR_SERVER_CORS_ORIGINS", "a,b"), ("WEIR_LOGGING", "{level:")]);
+        apply_environment(&mut tree, &vars, &BTreeSet::new(), &TestCatalog, &mut diags);
+        RootOptions::from_tree(&tree, &mut diags);
+        let hints: Vec<_> = diags.items().iter().filter_map(|d| d.hint.as_deref()).collect();
+        assert_eq!(
+            hints,
+            [
+                "write an array as JSON, as in [\"a\", \"b\"]",
+                "write a table as JSON, as in {\"key\": \"value\"}"
+            ]
+        );
+    }
+
+    #[test]
     fn wrong_flags_are_errors_with_the_nearest_name() {
         for (path, expected) in [
             ("loging.level", "the configuration has no `loging` [did you mean `--logging.level`?]"),
             ("logging.levl", "`logging` has no `levl` [did you mean `--logging.level`?]"),
             (
                 "logging.colour",
-                "`logging` has no `colour` [options: level, format, output, file, status_interval]",
+                "`logging` has no `colour` [the options are level, format, output, file, status_interval]",
             ),
             ("logging.level.x", "`logging.level` has no `x` []"),
             ("pipelines.first.name", "`pipelines` has no `first` []"),
@@ -322,7 +358,7 @@ mod tests {
             ),
             (
                 "",
-                "the configuration has no `` [options: shutdown_timeout, state_dir, server, logging, pipelines]",
+                "the configuration has no `` [the options are shutdown_timeout, state_dir, server, logging, pipelines]",
             ),
         ] {
             let (_, errors) = with(&[], &[(path, "x")]);

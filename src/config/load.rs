@@ -12,7 +12,7 @@ use super::component::Catalog;
 use super::diagnostics::Diagnostics;
 use super::environment::Environment;
 use super::interpolate::interpolate;
-use super::layers::{Override, apply_environment, apply_overrides, referenced_secrets};
+use super::layers::{Override, PREFIX, apply_environment, apply_overrides, referenced_secrets};
 use super::merge::merge;
 use super::node::Node;
 use super::origin::{Origin, Source};
@@ -43,7 +43,8 @@ pub struct LoadRequest {
     /// A pipeline made from quick flags, or the demo. With it nothing is searched for; files given by `-c` are
     /// merged into it.
     pub base: Option<Node>,
-    /// What to use if nothing is given and the search finds nothing, such as stdin to stdout.
+    /// What to use if the search finds nothing and no variable or flag sets a pipeline up, such as stdin to
+    /// stdout.
     pub fallback: Option<Node>,
 }
 
@@ -70,7 +71,8 @@ pub fn load(request: &LoadRequest, catalog: &dyn Catalog, diags: &mut Diagnostic
     let mut referenced = BTreeSet::new();
     interpolate(&mut loaded.tree, &request.environment, &mut referenced, diags);
     referenced_secrets(&loaded.tree, &mut referenced);
-    let base = request.base.clone().or_else(|| request.fallback.clone().filter(|_| loaded.files.is_empty()));
+    let nothing = loaded.files.is_empty() && !declares_pipelines(request);
+    let base = request.base.clone().or_else(|| request.fallback.clone().filter(|_| nothing));
     if let Some(mut base) = base {
         merge(&mut base, std::mem::replace(&mut loaded.tree, Node::empty()), diags);
         loaded.tree = base;
@@ -78,6 +80,14 @@ pub fn load(request: &LoadRequest, catalog: &dyn Catalog, diags: &mut Diagnostic
     apply_environment(&mut loaded.tree, &request.environment, &referenced, catalog, diags);
     apply_overrides(&mut loaded.tree, &request.overrides, catalog, diags);
     complete.then_some(loaded)
+}
+
+/// Whether variables or flags set pipelines up, as in a container without a file.
+fn declares_pipelines(request: &LoadRequest) -> bool {
+    let mut variables = request.environment.iter();
+    let mut flags = request.overrides.iter();
+    variables.any(|(name, _)| name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with("PIPELINES")))
+        || flags.any(|flag| flag.path.starts_with("pipelines"))
 }
 
 /// The files and directories to read, each with what named it.

@@ -159,6 +159,8 @@ fn the_search_finds_the_first() {
         state_dir(LoadRequest { fallback: node("fallback"), ..LoadRequest::default() }, &nowhere),
         "fallback"
     );
+    let request = LoadRequest { fallback: node("fallback"), ..LoadRequest::default() };
+    assert_eq!(state_dir(request, &[nowhere[0], ("WEIR_PIPELINES_0_NAME", "a")]), "");
     let home = Environment::from_pairs([("HOME", "/home/u")]);
     assert_eq!(
         search_path(&home),

@@ -15,6 +15,8 @@ pub fn merge(into: &mut Node, from: Node, diags: &mut Diagnostics) {
 
 fn merge_at(into: &mut Node, from: Node, at: &Path, diags: &mut Diagnostics) {
     match (&mut into.value, from.value) {
+        // Also the common case of a single file, which need not be searched key by key.
+        (Value::Table(table), Value::Table(more)) if table.is_empty() => *table = more,
         (Value::Table(table), Value::Table(more)) => {
             for entry in more.into_entries() {
                 match table.get_mut(&entry.key) {

@@ -35,7 +35,7 @@ pub use effective::render_effective;
 pub use environment::Environment;
 pub use field::{Choice, Field, Shape, TableShape};
 pub use from_node::FromNode;
-pub use layers::Override;
+pub use layers::{Override, is_option_path};
 pub use load::{LoadRequest, Loaded, load};
 pub use logging::{LogFormat, LogLevels, LogOutput, LoggingOptions};
 pub use macros::{Options, defaults};
@@ -47,7 +47,7 @@ pub use reader::Reader;
 pub use reference::{component_markdown, reference_markdown};
 pub use root::{
     FormatOptions, FormatType, PipelineName, PipelineOptions, RateLimitOptions, RateLimitPolicy, RootOptions,
-    ServerOptions,
+    ServerOptions, sections,
 };
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};

@@ -10,15 +10,21 @@ use super::origin::{Origin, SourceKind};
 /// Lines wider than this are cut around the caret, in columns.
 const WIDTH: usize = 140;
 
+/// The most findings that are quoted; nobody reads more at once, and each takes a pass over its file.
+const SHOWN_MAX: usize = 100;
+
 impl Diagnostics {
     /// Every finding with the quoted source, and a count at the end; with colours for a terminal on request.
     pub fn render_human(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.term_width(WIDTH);
         let mut out = String::new();
-        for finding in self.items() {
+        for finding in self.in_order().into_iter().take(SHOWN_MAX) {
             out.push_str(&self.human(finding, &renderer));
             out.push_str("\n\n");
+        }
+        if let more @ 1.. = self.items().len().saturating_sub(SHOWN_MAX) {
+            out.push_str(&format!("{more} more not shown\n\n"));
         }
         let errors = self.error_count();
         let warnings = self.items().len() - errors;
@@ -123,14 +129,14 @@ impl Diagnostics {
                 "hint": d.hint,
             })
         };
-        self.items().iter().map(item).collect()
+        self.in_order().into_iter().map(item).collect()
     }
 
     /// One workflow command per finding, which GitHub shows at the line:
     /// `::error file=pipelines.toml,line=3,col=5::message`.
     pub fn render_github(&self) -> String {
         let mut out = String::new();
-        for finding in self.items() {
+        for finding in self.in_order() {
             let mut message = finding.message.clone();
             if finding.origin.file_position().is_none() && finding.origin.source().is_some() {
                 message = format!("{}: {message}", finding.origin);
@@ -193,7 +199,7 @@ mod tests {
         let json = sample().render_json();
         assert_eq!(json.as_array().unwrap().len(), 6);
         assert_eq!(
-            json[1],
+            json[2],
             json!({
                 "severity": "error", "message": "twice", "path": "name", "label": null, "hint": null,
                 "origin": {"file": "p.toml", "line": 4, "column": 8, "end_line": 4, "end_column": 9},
@@ -201,7 +207,7 @@ mod tests {
                     {"file": "p.toml", "line": 1, "column": 5, "end_line": 1, "end_column": 6}}],
             })
         );
-        assert_eq!(json[3]["origin"], json!({"flag": "--logging.level"}));
+        assert_eq!(json[4]["origin"], json!({"flag": "--logging.level"}));
         assert_eq!(json[5]["origin"], Value::Null);
     }
 
@@ -210,12 +216,21 @@ mod tests {
         assert_eq!(
             sample().render_github(),
             "::error file=p.toml,line=2,col=1::unknown option `pth`%0Ahint: did you mean `path`?\n\
+             ::warning file=p.toml,line=3,col=1::careful, 100%25\n\
              ::error file=p.toml,line=4,col=8::twice (option: name)\n\
              ::error::WEIR_LOGGING_LEVEL: unknown level\n\
              ::error::--logging.level: unknown level\n\
-             ::warning file=p.toml,line=3,col=1::careful, 100%25\n\
              ::error::nowhere%0Ahint: none\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_shown_is_counted() {
+        let mut diags = Diagnostics::new();
+        for i in 0..SHOWN_MAX + 5 {
+            diags.error(&Origin::Default, format!("number {i}"));
+        }
+        assert!(diags.render_human(false).ends_with("error: number 99\n\n5 more not shown\n\n105 errors\n"));
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn all_errors_are_reported_at_once() {
             "s[0].multiline.stat: unknown option `stat` [did you mean `start`?]",
             "s[0].labels.k: wrong type: expected a whole number, found a string []",
             "s[0].on: wrong type: expected true or false, found a string []",
-            "s[0].ratio: invalid value: NaN is not a number []",
+            "s[0].ratio: invalid value: nan is not a number []",
             "s[0].pth: unknown option `pth` [did you mean `path`?]",
         ]
     );
@@ -195,6 +195,16 @@ fn fields_describe_the_declaration() {
     );
     assert_eq!(fields[0].doc, "Globs to read; `**` crosses directories.");
     assert_eq!(FileOptions::DOC.trim(), "Options of the `file` source.");
+}
+
+#[test]
+fn declarations_are_checked() {
+    use super::field::declaration_faults;
+    assert_eq!(declaration_faults(&RootOptions::fields()), [""; 0]);
+    assert_eq!(declaration_faults(&PipelineOptions::fields()), [""; 0]);
+    let mut fields = vec![Field::new::<u32>("Bad", "", Some(1)), Field::new::<u32>("Bad", " Doc.", None)];
+    fields[1].default = Some("= 1".to_owned());
+    assert_eq!(declaration_faults(&fields).len(), 5);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostics::Diagnostics;
-use super::node::{Node, Table, Value};
+use super::node::{Entry, Node, Table, Value};
 use super::origin::{Origin, Source};
 
 /// Most syntax errors reported of one text: those after them are likely consequences.
@@ -82,7 +82,8 @@ impl Reading<'_> {
                 continue;
             }
             let node = self.node(value);
-            out.insert(key.into_inner(), key_origin, node);
+            // Not `insert`: the parser has seen to it that keys are distinct.
+            out.entries_mut().push(Entry { key: key.into_inner().into_owned(), key_origin, node });
         }
         out
     }
@@ -172,8 +173,16 @@ mod tests {
 
     #[test]
     fn hostile_depth_is_an_error() {
-        let (_, errors) = parse(&format!("a = {}", "[".repeat(100_000)));
-        assert!(!errors.is_empty() && errors.len() <= SYNTAX_ERRORS_MAX);
+        for text in [
+            format!("a = {}", "[".repeat(100_000)),
+            format!("a = {}", "{a=".repeat(100_000)),
+            format!("{}a = 1", "a.".repeat(100_000)),
+            format!("[{}a]", "a.".repeat(100_000)),
+            format!("x = {{ {}a = 1 }}", "a.".repeat(100_000)),
+        ] {
+            let (_, errors) = parse(&text);
+            assert!(!errors.is_empty() && errors.len() <= SYNTAX_ERRORS_MAX, "{errors:?}");
+        }
     }
 
     proptest::proptest! {

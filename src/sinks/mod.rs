@@ -2,5 +2,6 @@
 
 pub mod console;
 pub mod file;
+pub mod http;
 pub mod null;
 pub mod pipeline;
