@@ -1,4 +1,6 @@
 //! Row 5: where rows enter. One file per source; each is named once more, in the registry.
 
+pub mod exec;
 pub mod generate;
+pub mod pipeline;
 pub mod stdin;
