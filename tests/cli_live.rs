@@ -122,6 +122,52 @@ fn the_name_and_the_filters_hold_for_the_stream_too() {
 }
 
 #[test]
+fn a_wrapped_program_is_passed_through_and_its_code_returned() {
+    let place = Place::new(&[]);
+    for (script, code, out) in [
+        ("echo one; echo two >&2; exit 7", 7, ["one", "two"]),
+        ("echo a; echo b; true", 0, ["a", "b"]),
+        ("printf 'x\\ny\\n'; kill -TERM $$", 143, ["x", "y"]),
+    ] {
+        let run = place.run(&["run", "--server.listen=127.0.0.1:0", "--", "sh", "-c", script]);
+        assert_eq!(run.code, code, "{script}: {}", run.stderr);
+        let mut lines: Vec<&str> = run.stdout.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, out, "{script}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_said_once() {
+    let run = Place::new(&[]).run(&["run", "--server.listen=127.0.0.1:0", "--", "no-such-program"]);
+    assert_eq!(run.code, 69, "{}", run.stderr);
+    assert!(run.stderr.contains("no-such-program"), "{}", run.stderr);
+}
+
+#[test]
+fn a_wrapped_program_ends_with_weir() {
+    let place = Place::new(&[]);
+    let args = ["run", "--server.listen=127.0.0.1:0", "--", "sh", "-c", "echo up; exec sleep 600"];
+    let mut run = live(&place, &args);
+    assert!(run.banner.contains("/sh/stream"), "{}", run.banner);
+    let mut stdout = BufReader::new(run.child.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    signal(run.child.id(), "TERM");
+    assert_eq!(wait(run.child).code, 143);
+}
+
+#[test]
+fn lines_go_to_a_file_too() {
+    let place = Place::new(&[]);
+    let args =
+        ["--input-stdin", "--output-file", "out.log", "--output-stdout", "--server.listen=127.0.0.1:0"];
+    let mut run = live(&place, &args);
+    run.child.stdin.take().unwrap().write_all(b"a\nb\n").unwrap();
+    assert_eq!(wait(run.child).stdout, "a\nb\n");
+    assert_eq!(std::fs::read_to_string(place.path("out.log")).unwrap(), "a\nb\n");
+}
+
+#[test]
 fn the_demo_streams_and_ends_on_sigint() {
     let place = Place::new(&[]);
     let run = live(&place, &["demo", "--server.listen", "127.0.0.1:0"]);
