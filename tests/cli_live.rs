@@ -138,7 +138,7 @@ fn a_wrapped_program_is_passed_through_and_its_code_returned() {
 }
 
 #[test]
-fn a_program_that_does_not_exist_is_said_once() {
+fn a_program_that_does_not_exist_is_69() {
     let run = Place::new(&[]).run(&["run", "--server.listen=127.0.0.1:0", "--", "no-such-program"]);
     assert_eq!(run.code, 69, "{}", run.stderr);
     assert!(run.stderr.contains("no-such-program"), "{}", run.stderr);
