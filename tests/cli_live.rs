@@ -168,6 +168,31 @@ fn lines_go_to_a_file_too() {
 }
 
 #[test]
+fn files_are_read_from_the_start_each_time_and_followed() {
+    let place = Place::new(&[("logs/a.log", "ERROR one\nINFO two\n"), ("logs/b.txt", "ERROR no\n")]);
+    let args = ["--input-file", "logs/*.log", "--include", "ERROR", "--server.listen=127.0.0.1:0"];
+    for round in 0..2 {
+        let mut run = live(&place, &args);
+        assert!(run.banner.contains("/file/stream"), "{}", run.banner);
+        let mut stdout = BufReader::new(run.child.stdout.take().unwrap());
+        let mut next = || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            line
+        };
+        assert_eq!(next(), "ERROR one\n");
+        (0..round).for_each(|_| assert_eq!(next(), "ERROR three\n"));
+        let mut log = std::fs::OpenOptions::new().append(true).open(place.path("logs/a.log")).unwrap();
+        log.write_all(b"INFO x\nERROR three\n").unwrap();
+        assert_eq!(next(), "ERROR three\n");
+        signal(run.child.id(), "TERM");
+        assert_eq!(wait(run.child).code, 0);
+    }
+    let left: Vec<_> = std::fs::read_dir(place.path(".")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["logs"], "a quick run leaves no state behind");
+}
+
+#[test]
 fn the_demo_streams_and_ends_on_sigint() {
     let place = Place::new(&[]);
     let run = live(&place, &["demo", "--server.listen", "127.0.0.1:0"]);
