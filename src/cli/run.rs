@@ -102,15 +102,19 @@ async fn drive(
     })?;
     let program = shared.get::<ExitStatusSlot>().get().filter(|_| mode == Mode::Quick);
     let lost = report.undelivered_events;
-    if lost > 0 {
-        tracing::error!("stopped before everything was delivered: {lost} events dropped");
+    // A component that hangs in a system call cannot even say what it had in hand.
+    let incomplete = report.forced || lost > 0;
+    if incomplete {
+        tracing::error!(
+            "stopped before everything was delivered: {lost} events dropped, and what hangs in a write"
+        );
     } else {
         tracing::info!("stopped, everything is delivered");
     }
     Ok(match program {
         // As the system does, the lowest eight bits.
         Some(code) => Exit((code & 0xff) as u8),
-        None if lost > 0 => Exit::IO,
+        None if incomplete => Exit::IO,
         None => Exit::OK,
     })
 }
