@@ -8,15 +8,21 @@ use crate::{filters, sinks, sources};
 /// All components, in the order they are documented.
 pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::source::<sources::stdin::Stdin>(),
+    Descriptor::source::<sources::exec::Exec>(),
     Descriptor::source::<sources::file::File>(),
     Descriptor::source::<sources::directory::Directory>(),
     Descriptor::source::<sources::generate::Generate>(),
+    Descriptor::source::<sources::pipeline::PipelineSource>(),
     Descriptor::filter::<filters::include::Include>(),
     Descriptor::filter::<filters::exclude::Exclude>(),
+    Descriptor::filter::<filters::level::LevelFilter>(),
     Descriptor::filter::<filters::sample::Sample>(),
+    Descriptor::filter::<filters::throttle::Throttle>(),
+    Descriptor::filter::<filters::dedupe::Dedupe>(),
     Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::file::FileSink>(),
+    Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),
 ];
 

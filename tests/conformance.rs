@@ -60,7 +60,7 @@ fn config(descriptor: &Descriptor, dir: &Path) -> Value {
                 "sources": [{"type": "generate", "count": 100, "events_per_second": 0.0}],
                 "sinks": [{"type": "pipeline", "name": "subject"}]}),
             _ => {
-                json!({"name": pipelines[0]["sinks"][0]["name"], "sources": [{"type": "pipeline"}], "sinks": [null]})
+                json!({"name": pipelines[0]["sinks"][0]["name"], "sources": [{"type": "pipeline"}], "sinks": [{"type": "null"}]})
             }
         };
         pipelines.push(other);

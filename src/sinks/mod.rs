@@ -4,3 +4,4 @@ pub mod console;
 pub mod file;
 pub mod http;
 pub mod null;
+pub mod pipeline;
