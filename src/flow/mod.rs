@@ -11,6 +11,8 @@ mod links;
 mod meter;
 mod outlet;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod shared_options;
 
 pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
