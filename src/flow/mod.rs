@@ -10,6 +10,8 @@ mod limit;
 mod links;
 mod meter;
 mod outlet;
+#[cfg(test)]
+mod outlet_tests;
 mod queue;
 #[cfg(test)]
 mod queue_tests;

@@ -118,17 +118,19 @@ impl Queue {
     }
 
     /// Adds a batch, waiting for its turn and for room if the policy is `block`. Rows count as received once they
-    /// are admitted or lost. When cancelled, rows not yet admitted are counted as aborted and their receipt reports
-    /// them lost.
-    pub async fn push(&self, batch: Batch) {
+    /// are admitted or lost. When cancelled (even before it was polled), rows not yet admitted are counted as
+    /// aborted and their receipt reports them lost.
+    pub fn push(&self, batch: Batch) -> impl Future<Output = ()> + Send + '_ {
         let mut rest = Unadmitted { batch: Some(batch.compacted()), meter: &self.meter };
-        let _turn = if self.blocks() { Some(self.turn.lock().await) } else { None };
-        loop {
-            let room_again = self.writable.notified();
-            if self.admit(&mut rest) {
-                return;
+        async move {
+            let _turn = if self.blocks() { Some(self.turn.lock().await) } else { None };
+            loop {
+                let room_again = self.writable.notified();
+                if self.admit(&mut rest) {
+                    return;
+                }
+                room_again.await;
             }
-            room_again.await;
         }
     }
 
