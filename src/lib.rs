@@ -3,13 +3,17 @@
 
 pub mod base;
 pub mod batch;
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod engine;
+pub mod files;
 pub mod filters;
 pub mod flow;
+pub mod net;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
 #[cfg(test)]
 pub mod testing;
+pub mod web;

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use logweir::base::rng::Rng;
+use logweir::base::{clock, rng::Rng};
 
 const ROUNDS: usize = 50;
 const LINES_PER_FILE: u64 = 2_000;
@@ -107,8 +107,8 @@ fn kill_nine_under_rotation_loses_nothing() {
     let total = written.load(Ordering::Relaxed);
 
     let mut last = start(&dir);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while (arrived(&dir).len() as u64) < total && Instant::now() < deadline {
+    let deadline = clock::now() + Duration::from_secs(30);
+    while (arrived(&dir).len() as u64) < total && clock::now() < deadline {
         std::thread::sleep(Duration::from_millis(100));
     }
     last.kill().expect("killed");

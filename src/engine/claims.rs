@@ -8,10 +8,15 @@ use crate::config::{ComponentKind, Diagnostics, Node, Path, ServerOptions};
 use crate::flow::Claim;
 
 /// The claim a `pipeline` sink makes on the pipeline it feeds; any number may make it.
-pub const FEEDS: &str = "feeds pipeline";
+pub(super) const FEEDS: &str = "feeds pipeline";
 
 /// The shared router's claim on its address, and the rule that it stays on loopback unless told otherwise.
-pub fn server(options: &ServerOptions, tree: &Node, claims: &mut Vec<Claim>, diagnostics: &mut Diagnostics) {
+pub(super) fn server(
+    options: &ServerOptions,
+    tree: &Node,
+    claims: &mut Vec<Claim>,
+    diagnostics: &mut Diagnostics,
+) {
     let at = Path::root().key("server").key("listen");
     let origin = tree.get("server").and_then(|s| s.get("listen")).unwrap_or(tree).origin.clone();
     if !options.listen.is_loopback() && !options.insecure_public {
@@ -24,7 +29,7 @@ pub fn server(options: &ServerOptions, tree: &Node, claims: &mut Vec<Claim>, dia
 }
 
 /// Reports every second claim of the same thing.
-pub fn conflicts(claims: &[Claim], diagnostics: &mut Diagnostics) {
+pub(super) fn conflicts(claims: &[Claim], diagnostics: &mut Diagnostics) {
     let mut first: HashMap<(&str, &str), &Claim> = HashMap::new();
     for claim in claims.iter().filter(|c| c.what != FEEDS) {
         // Port 0 asks for any free port: no two conflict.
@@ -47,7 +52,7 @@ pub fn conflicts(claims: &[Claim], diagnostics: &mut Diagnostics) {
 }
 
 /// Checks that fed pipelines exist, listen, and form no circle; tells each how many feed it.
-pub fn links(claims: &[Claim], pipelines: &mut [PipelinePlan], diagnostics: &mut Diagnostics) {
+pub(super) fn links(claims: &[Claim], pipelines: &mut [PipelinePlan], diagnostics: &mut Diagnostics) {
     let index: HashMap<String, usize> =
         pipelines.iter().enumerate().map(|(i, p)| (p.name.to_string(), i)).collect();
     let mut edges: Vec<(usize, usize, &Claim)> = Vec::new();

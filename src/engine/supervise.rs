@@ -147,16 +147,16 @@ async fn refuse(inlet: &mut Inlet, cx: &TaskCx) {
 }
 
 /// A running component: resolves when it has ended.
-pub type Running = futures_util::future::BoxFuture<'static, ()>;
+pub(super) type Running = futures_util::future::BoxFuture<'static, ()>;
 
 /// Starts a source where it belongs.
-pub fn start_source(wired: Wired<SourceFactory, Outlet>, cx: TaskCx) -> Running {
+pub(super) fn start_source(wired: Wired<SourceFactory, Outlet>, cx: TaskCx) -> Running {
     let name = wired.planned.site.type_name;
     place(wired.planned.placement, name, cx.clone(), supervise_source(wired.planned.make, wired.end, cx))
 }
 
 /// Starts a sink where it belongs.
-pub fn start_sink(wired: Wired<SinkFactory, Inlet>, cx: TaskCx) -> Running {
+pub(super) fn start_sink(wired: Wired<SinkFactory, Inlet>, cx: TaskCx) -> Running {
     let name = wired.planned.site.type_name;
     place(wired.planned.placement, name, cx.clone(), supervise_sink(wired.planned.make, wired.end, cx))
 }

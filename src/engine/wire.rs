@@ -11,33 +11,33 @@ use crate::flow::{
 };
 
 /// A component with what it runs on.
-pub struct Wired<F, E> {
+pub(super) struct Wired<F, E> {
     /// Who it is and how it is made.
-    pub planned: Planned<F>,
+    pub(super) planned: Planned<F>,
     /// Its counters.
-    pub meter: Arc<Meter>,
+    pub(super) meter: Arc<Meter>,
     /// Its state.
-    pub health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     /// Its end of the flow.
-    pub end: E,
+    pub(super) end: E,
 }
 
 /// One pipeline, ready to run.
-pub struct WiredPipeline {
+pub(super) struct WiredPipeline {
     /// Its name.
-    pub name: Arc<str>,
+    pub(super) name: Arc<str>,
     /// Where rows enter.
-    pub intake: Arc<Intake>,
+    pub(super) intake: Arc<Intake>,
     /// The sources with their way in.
-    pub sources: Vec<Wired<SourceFactory, Outlet>>,
+    pub(super) sources: Vec<Wired<SourceFactory, Outlet>>,
     /// The sinks with their buffers.
-    pub sinks: Vec<Wired<SinkFactory, Inlet>>,
+    pub(super) sinks: Vec<Wired<SinkFactory, Inlet>>,
     /// Its place on the board.
-    pub entry: PipelineEntry,
+    pub(super) entry: PipelineEntry,
 }
 
 /// Joins the components of one pipeline.
-pub fn wire(plan: PipelinePlan) -> WiredPipeline {
+pub(super) fn wire(plan: PipelinePlan) -> WiredPipeline {
     let meter = Arc::new(Meter::default());
     let mut components = Vec::new();
     let chain = chain(plan.filters, &mut components);

@@ -16,6 +16,7 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod shared_options;
+mod signals;
 
 pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
 pub use chain::{Chain, Stage};
@@ -28,3 +29,4 @@ pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use shared_options::SinkOptions;
+pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal};

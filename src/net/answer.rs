@@ -1,0 +1,319 @@
+//! From a request to its answer: refuses what a web page has no business asking, finds the route, negotiates what
+//! a stream looks like, and seats its subscriber.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::guard;
+use super::listener::Server;
+use super::notes::{HeartbeatStyle, NoteStyle};
+use super::params::{StreamParams, Wire};
+use super::problem::{Body, Problem, respond};
+use super::pump::PumpOptions;
+use super::query_string;
+use super::ring::Start;
+use super::router::{Route, StreamRoute};
+use super::segment::{Content, Form, Framing};
+use super::subscriber::{Seat, Subscriber, Wish};
+use crate::base::clock;
+use crate::batch::Timestamp;
+use std::sync::Arc;
+
+/// The path that serves several streams on one connection.
+pub const MANY_PATH: &str = "/_stream";
+const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// What becomes of a request.
+pub(super) enum Reply {
+    /// A response.
+    Response(Response<Body>),
+    /// A stream: the socket is the subscriber's from now on.
+    Stream(Box<Taken>),
+}
+
+/// A stream about to begin.
+pub(super) struct Taken {
+    pub(super) head: Bytes,
+    pub(super) subscriber: Subscriber,
+    pub(super) options: PumpOptions,
+}
+
+/// Answers one request.
+pub(super) async fn answer(server: &Server, request: Request<Incoming>) -> Reply {
+    let cors = guard::allowed_origin(request.headers(), &server.policy.cors_origins);
+    let reply = match route(server, request, cors.as_ref()).await {
+        Ok(reply) => reply,
+        Err(problem) => Reply::Response(problem.into_response()),
+    };
+    match (reply, cors) {
+        (Reply::Response(mut response), Some(origin)) => {
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+            Reply::Response(response)
+        }
+        (reply, _) => reply,
+    }
+}
+
+async fn route(
+    server: &Server,
+    request: Request<Incoming>,
+    cors: Option<&HeaderValue>,
+) -> Result<Reply, Problem> {
+    guard::check_host(&request, server)?;
+    let path = query_string::path(request.uri().path())
+        .map_err(|why| Problem::bad_request(format!("broken path: {why}")))?;
+    let route = if path == MANY_PATH { None } else { server.router.find(&path) };
+    if *request.method() == Method::OPTIONS {
+        let allow = match &route {
+            Some(Route::Service(service)) => service.methods(&path),
+            Some(_) => READ_METHODS,
+            None if path == MANY_PATH => READ_METHODS,
+            None => server.handler.methods(&path),
+        };
+        return Ok(Reply::Response(preflight(allow, cors.is_some())));
+    }
+    match route {
+        Some(Route::Stream(stream)) => subscribe(&request, &[stream], false, cors),
+        Some(Route::Status(stream)) => {
+            only_read(request.method())?;
+            Ok(Reply::Response(stream_status(&stream)))
+        }
+        Some(Route::Service(service)) => Ok(Reply::Response(service.handle(&path, request).await)),
+        None if path == MANY_PATH => {
+            let streams = named_streams(server, request.uri().query())?;
+            subscribe(&request, &streams, true, cors)
+        }
+        None => Ok(Reply::Response(server.handler.handle(&path, request).await)),
+    }
+}
+
+fn preflight(allow: &'static str, cors: bool) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    if cors {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("last-event-id, authorization, content-type"),
+        );
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+    response
+}
+
+/// Refuses every method but GET and HEAD.
+///
+/// # Errors
+/// 405 with `Allow`.
+pub fn only_read(method: &Method) -> Result<(), Problem> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("method not allowed: {method}"))
+        .hint(format!("allowed: {READ_METHODS}"))
+        .header(header::ALLOW, HeaderValue::from_static(READ_METHODS)))
+}
+
+fn named_streams(server: &Server, query: Option<&str>) -> Result<Vec<Arc<StreamRoute>>, Problem> {
+    let names = StreamParams::parse(query, true, Timestamp(0))?.pipelines;
+    let known = || {
+        let mut known: Vec<String> =
+            server.router.streams().iter().map(|(_, s)| s.site.pipeline.to_string()).collect();
+        known.dedup();
+        known
+    };
+    if names.is_empty() {
+        let known = known();
+        let example = if known.is_empty() { "a,b".to_owned() } else { known.join(",") };
+        return Err(Problem::bad_request("missing parameter `p`: which pipelines")
+            .with("pipelines", known)
+            .hint(format!("ask for {MANY_PATH}?p={example}")));
+    }
+    names
+        .iter()
+        .map(|name| server.router.stream_of(name).ok_or_else(|| Problem::unknown_pipeline(name, &known())))
+        .collect()
+}
+
+/// Seats a subscriber.
+fn subscribe(
+    request: &Request<Incoming>,
+    streams: &[Arc<StreamRoute>],
+    many: bool,
+    cors: Option<&HeaderValue>,
+) -> Result<Reply, Problem> {
+    only_read(request.method())?;
+    let params = StreamParams::parse(request.uri().query(), many, Timestamp(clock::unix_nanos()))?;
+    let wire = match params.wire {
+        Some(wire) => wire,
+        None => negotiate(request.headers())?,
+    };
+    let chunked = request.version() == Version::HTTP_11;
+    if *request.method() == Method::HEAD {
+        return Ok(Reply::Response(head_only(wire)));
+    }
+    for stream in streams {
+        if stream.ring.followers() >= stream.options.connections_max {
+            let most = stream.options.connections_max;
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "too many subscribers: the stream of `{}` serves at most {most}",
+                    stream.site.pipeline
+                ),
+            )
+            .header(header::RETRY_AFTER, HeaderValue::from_static("5")));
+        }
+    }
+    let last_id = last_event_id(request.headers(), &params);
+    let framing = if wire == Wire::Sse { Framing::Sse } else { Framing::Lines };
+    let notes = match wire {
+        Wire::Sse => NoteStyle::Events,
+        Wire::Ndjson => NoteStyle::JsonLines,
+        Wire::Raw => NoteStyle::Silent,
+    };
+    let (tail, since) = (params.tail, params.select.since);
+    let mut subscriber = Subscriber::new(Wish { notes, select: params.select, limit: params.limit, many });
+    for stream in streams {
+        let content = match wire {
+            _ if params.fields.is_some() && !stream.options.own_is_json => Content::Json,
+            Wire::Ndjson if !stream.options.own_is_json => Content::Json,
+            Wire::Raw => Content::Raw,
+            _ => Content::Own,
+        };
+        let form =
+            Form { framing, content, fields: params.fields.clone().filter(|_| content != Content::Raw) };
+        let seat = Seat::take(stream.meter.clone());
+        match (&last_id, tail) {
+            (Some(id), _) => subscriber.join(&stream.ring, resume(stream, id, many), form, seat),
+            (None, Some(count)) => subscriber.join_tail(&stream.ring, count, form, seat),
+            (None, None) if since.is_some() => subscriber.join(&stream.ring, Start::Oldest, form, seat),
+            (None, None) => subscriber.join(&stream.ring, Start::Live, form, seat),
+        }
+    }
+    let options = pump_options(streams, params.ping_event, wire, chunked);
+    let head = response_head(wire, chunked, cors);
+    Ok(Reply::Stream(Box::new(Taken { head, subscriber, options })))
+}
+
+fn pump_options(streams: &[Arc<StreamRoute>], ping_event: bool, wire: Wire, chunked: bool) -> PumpOptions {
+    let options = streams.iter().map(|s| &s.options);
+    let first = options.clone().next();
+    let style = match first {
+        _ if ping_event => HeartbeatStyle::Event,
+        Some(options) => options.heartbeat_style,
+        None => HeartbeatStyle::Comment,
+    };
+    // Lines have no comments, and a reader of lines takes an empty one for a row: only what was asked for is sent.
+    let silent = wire != Wire::Sse && style == HeartbeatStyle::Comment;
+    PumpOptions {
+        chunked,
+        write_timeout: options.clone().map(|o| o.write_timeout).min().unwrap_or_default(),
+        heartbeat: options.filter_map(|o| o.heartbeat).min().filter(|_| !silent),
+        heartbeat_style: style,
+        heartbeat_stats: first.is_some_and(|o| o.heartbeat_stats),
+    }
+}
+
+/// The id to resume behind: the header, which a reconnecting client keeps up to date, before the parameter.
+fn last_event_id(headers: &HeaderMap, params: &StreamParams) -> Option<String> {
+    let header =
+        headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    header.or_else(|| params.last_event_id.clone()).filter(|id| !id.is_empty())
+}
+
+fn resume(stream: &StreamRoute, id: &str, many: bool) -> Start {
+    let (epoch, name) = (stream.ring.epoch(), stream.ring.name());
+    let seq = if many { epoch.parse_composite(id, name) } else { epoch.parse(id) };
+    seq.map_or(Start::Unknown, Start::After)
+}
+
+/// What the client accepts best; `*/*` and nothing said mean server-sent events.
+fn negotiate(headers: &HeaderMap) -> Result<Wire, Problem> {
+    let mut best: Option<(u32, Wire)> = None;
+    let mut any = false;
+    for value in headers.get_all(header::ACCEPT) {
+        for item in value.to_str().unwrap_or_default().split(',') {
+            any = true;
+            let mut parts = item.split(';').map(str::trim);
+            let wire = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+                "text/event-stream" | "*/*" | "text/*" => Wire::Sse,
+                "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/json" => {
+                    Wire::Ndjson
+                }
+                "application/*" => Wire::Ndjson,
+                "text/plain" => Wire::Raw,
+                _ => continue,
+            };
+            let quality = parts.find_map(|p| p.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+            let quality = (quality.clamp(0.0, 1.0) * 1000.0) as u32;
+            if quality > 0 && best.is_none_or(|(q, _)| quality > q) {
+                best = Some((quality, wire));
+            }
+        }
+    }
+    match best {
+        Some((_, wire)) => Ok(wire),
+        None if !any => Ok(Wire::Sse),
+        None => Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "nothing acceptable: a stream has three forms")
+            .with("allowed", vec!["text/event-stream", "application/x-ndjson", "text/plain"])
+            .hint("send `accept: text/event-stream`, or ask with `?format=sse`")),
+    }
+}
+
+const STREAM_HEADERS: [(&str, &str); 4] = [
+    ("cache-control", "no-cache, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("x-content-type-options", "nosniff"),
+    ("vary", "accept"),
+];
+
+fn head_only(wire: Wire) -> Response<Body> {
+    let mut response = respond(StatusCode::OK, wire.content_type(), Bytes::new());
+    for (name, value) in STREAM_HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn response_head(wire: Wire, chunked: bool, cors: Option<&HeaderValue>) -> Bytes {
+    let version = if chunked { "1.1" } else { "1.0" };
+    let mut head = format!("HTTP/{version} 200 OK\r\ncontent-type: {}\r\n", wire.content_type()).into_bytes();
+    for (name, value) in STREAM_HEADERS {
+        head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    let now = jiff::Timestamp::from_nanosecond(i128::from(clock::unix_nanos())).unwrap_or_default();
+    head.extend_from_slice(now.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string().as_bytes());
+    if let Some(origin) = cors {
+        head.extend_from_slice(b"access-control-allow-origin: ");
+        head.extend_from_slice(origin.as_bytes());
+        head.extend_from_slice(b"\r\nvary: origin\r\n");
+    }
+    head.extend_from_slice(if chunked { b"transfer-encoding: chunked\r\n" } else { b"" });
+    head.extend_from_slice(b"connection: close\r\n\r\n");
+    head.into()
+}
+
+/// How one stream stands, as JSON.
+fn stream_status(stream: &StreamRoute) -> Response<Body> {
+    let (meter, ring) = (stream.meter.snapshot(), &stream.ring);
+    let status = json!({
+        "pipeline": &*stream.site.pipeline,
+        "component": stream.site.id(),
+        "received": meter.received_events,
+        "delivered": meter.delivered_events,
+        "dropped": meter.dropped_total(),
+        "queued": meter.queued_events,
+        "clients": meter.clients,
+        "client_drops": meter.client_drops,
+        "history_events": ring.history_events(),
+        "encoded_batches": ring.encoded_batches(),
+        "next": ring.epoch().id(ring.head()),
+    });
+    respond(StatusCode::OK, "application/json", status.to_string())
+}

@@ -1,0 +1,206 @@
+//! The listener: accepts, parses requests with hyper within bounds of time and size, and answers them. Once a
+//! request turns out to be for a stream, hyper lets go of the socket and the pump takes it, so that a subscriber
+//! costs a cursor and not an HTTP engine.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{Reply, Taken, answer};
+use super::problem::Body;
+use super::pump::pump;
+use super::router::{Handler, Router};
+use crate::base::shutdown::Shutdown;
+use crate::base::task;
+
+/// What a listener allows.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Origins whose pages may read responses ("https://ops.example.com"); none by default.
+    pub cors_origins: Vec<String>,
+    /// Most connections at a time, streams included. More wait in the kernel's queue.
+    pub connections_max: usize,
+    /// How long a client may take to send a request's head, and be idle between requests.
+    pub header_timeout: Duration,
+    /// Most bytes of a request's head.
+    pub header_bytes_max: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            cors_origins: Vec::new(),
+            connections_max: 20_000,
+            header_timeout: Duration::from_secs(10),
+            header_bytes_max: 32 << 10,
+        }
+    }
+}
+
+/// What the connections of a listener share.
+pub(super) struct Server {
+    pub(super) router: Arc<Router>,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) policy: Policy,
+    pub(super) shutdown: Shutdown,
+    /// Whether the listener is reachable from this machine only; then a name that is not this machine's own is
+    /// some web page's attempt to read it.
+    pub(super) loopback: bool,
+}
+
+/// Binds a listener.
+///
+/// # Errors
+/// With the address and a hint.
+pub async fn bind(address: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        let (why, hint) = match e.kind() {
+            io::ErrorKind::AddrInUse => {
+                ("address in use".to_owned(), "; hint: another process listens there, choose another port")
+            }
+            io::ErrorKind::PermissionDenied => {
+                ("permission denied".to_owned(), "; hint: ports below 1024 need a privilege")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                ("no interface has this address".to_owned(), "; hint: listen on 127.0.0.1 or 0.0.0.0")
+            }
+            _ => (e.to_string(), ""),
+        };
+        io::Error::new(e.kind(), format!("cannot listen on {address}: {why}{hint}"))
+    })
+}
+
+/// Serves `listener` until `shutdown` drains and every connection has ended, or it aborts. Streams are served from
+/// `router`, everything else by `handler`.
+///
+/// # Errors
+/// When the listener itself fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Arc<Router>,
+    handler: Arc<dyn Handler>,
+    policy: Policy,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    let slots = Arc::new(Semaphore::new(policy.connections_max));
+    let server = Arc::new(Server { router, handler, policy, shutdown: shutdown.clone(), loopback });
+    let connections = TaskTracker::new();
+    while let Some((socket, peer)) = accept(&listener, &slots, &shutdown).await {
+        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        let server = server.clone();
+        let served = connections.track_future(async move {
+            let outcome = AssertUnwindSafe(connection(&server, socket, peer)).catch_unwind().await;
+            if let Err(payload) = outcome {
+                tracing::error!(%peer, "a connection failed: {}", task::panic_text(payload.as_ref()));
+            }
+            drop(slot);
+        });
+        drop(task::spawn(served));
+    }
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = shutdown.aborted() => {}
+    }
+    Ok(())
+}
+
+/// The next connection, once there is a free slot; `None` when draining.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Semaphore,
+    shutdown: &Shutdown,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = async {
+                let free = slots.acquire().await;
+                let accepted = listener.accept().await;
+                drop(free);
+                accepted
+            } => accepted,
+            () = shutdown.draining() => return None,
+        };
+        match accepted {
+            Ok(accepted) => return Some(accepted),
+            Err(e) => {
+                // Out of descriptors, or the client left already; the first does not pass at once.
+                tracing::warn!("cannot accept a connection: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(server: &Arc<Server>, socket: TcpStream, peer: SocketAddr) {
+    socket.set_nodelay(true).ok();
+    // Boxed, so that its memory is gone once a stream has begun.
+    let Some((socket, mut taken)) = Box::pin(requests(server, socket)).await else { return };
+    let end = pump(&socket, taken.head, &mut taken.subscriber, &taken.options, &server.shutdown).await;
+    if let Err(e) = end {
+        tracing::debug!(%peer, "stream ended: {e}");
+    }
+}
+
+/// Answers requests until the connection ends or turns into a stream.
+async fn requests(server: &Arc<Server>, socket: TcpStream) -> Option<(TcpStream, Box<Taken>)> {
+    let slot: Arc<Mutex<Option<Box<Taken>>>> = Arc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (server, slot) = (server.clone(), slot.clone());
+        let response: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
+            Box::pin(async move {
+                match answer(&server, request).await {
+                    Reply::Response(response) => Ok(response),
+                    Reply::Stream(taken) => {
+                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+                        std::future::pending().await
+                    }
+                }
+            });
+        response
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.policy.header_timeout)
+        .max_buf_size(server.policy.header_bytes_max)
+        .half_close(false)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut draining = false;
+    loop {
+        let step = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match taken {
+                Some(taken) => std::task::Poll::Ready(Some(taken)),
+                None => polled.map(|_| None),
+            }
+        });
+        tokio::select! {
+            taken = step => {
+                return taken.map(|taken| (connection.into_parts().io.into_inner(), taken));
+            }
+            () = server.shutdown.draining(), if !draining => {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = server.shutdown.aborted() => return None,
+        }
+    }
+}

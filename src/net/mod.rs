@@ -1,0 +1,25 @@
+//! Row 4: the shared HTTP router and its streams. A sink appends batches to a ring; a subscriber is a cursor in
+//! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
+
+mod answer;
+mod guard;
+pub mod id;
+mod listener;
+pub mod notes;
+pub mod params;
+pub mod problem;
+mod pump;
+pub mod query_string;
+pub mod ring;
+mod router;
+pub mod segment;
+pub mod select;
+pub mod subscriber;
+
+pub use answer::{MANY_PATH, only_read};
+pub use listener::{Policy, bind, serve};
+pub use pump::{PumpOptions, pump};
+pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
+
+#[cfg(test)]
+mod tests;

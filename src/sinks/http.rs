@@ -1,0 +1,279 @@
+//! The `http` sink: serves its pipeline's events as they come, to any number of subscribers, as server-sent
+//! events, JSON lines or raw lines. On the shared router, or on a listener of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::base::units::ByteCount;
+use crate::batch::Batch;
+use crate::codec::encode::{Format, RowEncoder};
+use crate::codec::template::TimestampFormat;
+use crate::config::{FormatOptions, FormatType, Listen, choices, defaults, options};
+use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
+use crate::net::notes::HeartbeatStyle;
+use crate::net::problem::{Body, Problem};
+use crate::net::ring::{Ring, RingBounds};
+use crate::net::segment::{Content, Encode, RowWriter};
+use crate::net::{self, Handler, Policy, Router, StreamOptions, StreamRoute};
+
+options! {
+    /// What a new subscriber may replay, with `tail`, `since` or the id of the last event it saw.
+    pub struct HistoryOptions {
+        /// Most events.
+        #[range(0..=10_000_000)]
+        pub max_events: u64 = 1000,
+        /// Most memory for their lines.
+        #[range(ByteCount(0)..=ByteCount::gib(16))]
+        pub max_bytes: ByteCount = ByteCount::mib(4),
+    }
+}
+
+choices! {
+    /// What a sign of life looks like.
+    pub enum HeartbeatFormat {
+        /// A comment, which `EventSource` hides.
+        Comment = "comment",
+        /// An event of type `ping`.
+        Event = "event",
+        /// A JSON object as data, with `"weir":"heartbeat"`.
+        Json = "json",
+    }
+}
+
+options! {
+    /// Signs of life on a stream that has nothing to say.
+    pub struct HeartbeatOptions {
+        /// Time without an event after which one is sent; "0" for none.
+        pub interval: Duration = Duration::from_secs(15),
+        /// What it looks like.
+        pub format: HeartbeatFormat = HeartbeatFormat::Comment,
+        /// Whether it tells how the stream stands: next id, clients, events received.
+        pub include_stats: bool = false,
+    }
+}
+
+options! {
+    /// Options of the `http` sink.
+    pub struct HttpOptions {
+        /// An address to listen on; without it, the shared router serves the stream.
+        pub listen: Option<Listen> = None,
+        /// Path of the stream: `/<pipeline>/stream`, and with `listen` also `/stream`, unless set.
+        pub stream_path: Option<String> = None,
+        /// Path where the stream tells how it stands, as JSON: with `listen` `/status`, otherwise none unless set.
+        pub status_path: Option<String> = None,
+        /// What a new subscriber may replay. Without being asked to, a stream starts with the present.
+        pub history: HistoryOptions = defaults(),
+        /// Signs of life.
+        pub heartbeat: HeartbeatOptions = defaults(),
+        /// Most subscribers at a time; more are answered 503.
+        #[range(1..=1_000_000)]
+        pub max_connections: usize = 1000,
+        /// How long a write may make no progress before the subscriber is let go.
+        pub write_timeout: Duration = Duration::from_secs(10),
+        /// How events are written; JSON unless set.
+        pub format: Option<FormatOptions> = None,
+        /// Allows `listen` on an address that other machines reach.
+        pub insecure_public: bool = false,
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Http {
+    options: HttpOptions,
+    format: Format,
+    stream_paths: Vec<String>,
+    status_paths: Vec<String>,
+}
+
+impl Component for Http {
+    const NAME: &'static str = "http";
+    const SUMMARY: &'static str = "serves events live as server-sent events, JSON lines or raw lines";
+    const EXAMPLE: &'static str = "type = \"http\"\nhistory = { max_events = 1000, max_bytes = \"4MiB\" }\n\
+        heartbeat = { interval = \"15s\", format = \"comment\" }\nmax_connections = 1000\nwrite_timeout = \"10s\"\n";
+    const LIVE: bool = true;
+    type Options = HttpOptions;
+
+    fn build(options: HttpOptions, cx: &mut BuildCx<'_>) -> Option<Http> {
+        let format = Format::build(options.format.as_ref(), FormatType::Json, cx);
+        let own = format!("/{}/stream", cx.site.pipeline);
+        let (mut stream_paths, mut status_paths) = match &options.listen {
+            Some(_) => (vec!["/stream".to_owned(), own], vec!["/status".to_owned()]),
+            None => (vec![own], Vec::new()),
+        };
+        let mut sound = true;
+        for (key, set, paths) in [
+            ("stream_path", &options.stream_path, &mut stream_paths),
+            ("status_path", &options.status_path, &mut status_paths),
+        ] {
+            if let Some(path) = set {
+                sound &= check_path(key, path, cx);
+                *paths = vec![path.clone()];
+            }
+        }
+        match &options.listen {
+            Some(listen) => {
+                if !listen.is_loopback() && !options.insecure_public {
+                    cx.error(
+                        "listen",
+                        format!("other machines can reach `{listen}`, and nothing guards the stream"),
+                    )
+                    .hint("listen on 127.0.0.1, or set insecure_public = true");
+                    sound = false;
+                }
+                cx.claim("listen address", listen.to_string(), "listen");
+            }
+            None => {
+                stream_paths.iter().for_each(|path| cx.claim("route", path, "stream_path"));
+                status_paths.iter().for_each(|path| cx.claim("route", path, "status_path"));
+            }
+        }
+        if options.write_timeout.is_zero() {
+            cx.error("write_timeout", "`write_timeout` is out of range: it must be longer than zero");
+            sound = false;
+        }
+        sound.then_some(Http { options, format: format?, stream_paths, status_paths })
+    }
+}
+
+/// Paths that belong to the server itself.
+const RESERVED: [&str; 6] = ["/", "/status", "/metrics", "/healthz", "/readyz", "/openapi.json"];
+
+fn check_path(key: &str, path: &str, cx: &mut BuildCx<'_>) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+    let wrong = if !path.starts_with('/') || path.len() < 2 {
+        Some("it must start with `/` and name something")
+    } else if !path.chars().all(plain) {
+        Some("letters, digits and `/-_.~` are allowed")
+    } else if path.split('/').any(|segment| segment == ".." || segment == ".") {
+        Some("it must not hold `.` or `..`")
+    } else if cx.node.get("listen").is_none() && (RESERVED.contains(&path) || path.starts_with("/_")) {
+        Some("the server keeps this path for itself")
+    } else {
+        None
+    };
+    if let Some(why) = wrong {
+        cx.error(key, format!("invalid path: `{path}`: {why}"));
+    }
+    wrong.is_none()
+}
+
+#[async_trait]
+impl Sink for Http {
+    async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
+        let shared = cx.shared.get::<Router>();
+        let encoder: Arc<dyn Encode> = Arc::new(Rows::new(self.format.clone(), cx.site.pipeline.clone()));
+        let history = &self.options.history;
+        let bounds = RingBounds {
+            history_events: history.max_events,
+            history_bytes: history.max_bytes.0,
+            ..RingBounds::default()
+        };
+        let name = cx.site.pipeline.clone();
+        let ring = shared.ring(&cx.site, |epoch| Ring::new(name, epoch, bounds, encoder.clone()));
+        ring.reconfigure(bounds, encoder.clone());
+        let stream = StreamRoute {
+            site: cx.site.clone(),
+            ring: ring.clone(),
+            meter: cx.meter.clone(),
+            options: self.stream_options(encoder.own_is_json()),
+        };
+        let Some(listen) = &self.options.listen else {
+            let attached = shared.mount_stream(stream, &self.stream_paths, &self.status_paths);
+            cx.ready();
+            append_all(inlet, &ring).await;
+            drop(attached);
+            return Ok(());
+        };
+        let own = Arc::new(Router::default());
+        let attached = own.mount_stream(stream, &self.stream_paths, &self.status_paths);
+        let listener = net::bind(&listen.to_string()).await.map_err(|e| Fault::retry(e.to_string()))?;
+        cx.ready();
+        let ending = cx.shutdown.child();
+        let others = Arc::new(NotFound([&self.stream_paths[..], &self.status_paths[..]].concat()));
+        let served = net::serve(listener, own, others, Policy::default(), ending.clone());
+        let appended = async {
+            append_all(inlet, &ring).await;
+            drop(attached);
+            ending.drain();
+        };
+        let (served, ()) = tokio::join!(served, appended);
+        served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
+    }
+}
+
+/// Moves every batch into the ring. A batch there is delivered: what a subscriber misses is told to it alone.
+async fn append_all(inlet: &mut Inlet, ring: &Ring) {
+    while let Some(lease) = inlet.recv().await {
+        ring.append(lease.batch());
+        lease.delivered();
+    }
+}
+
+impl Http {
+    fn stream_options(&self, own_is_json: bool) -> StreamOptions {
+        let heartbeat = &self.options.heartbeat;
+        StreamOptions {
+            heartbeat: Some(heartbeat.interval).filter(|interval| !interval.is_zero()),
+            heartbeat_style: match heartbeat.format {
+                HeartbeatFormat::Comment => HeartbeatStyle::Comment,
+                HeartbeatFormat::Event => HeartbeatStyle::Event,
+                HeartbeatFormat::Json => HeartbeatStyle::Json,
+            },
+            heartbeat_stats: heartbeat.include_stats,
+            connections_max: self.options.max_connections,
+            write_timeout: self.options.write_timeout,
+            own_is_json,
+        }
+    }
+}
+
+/// Writes the rows of a stream.
+struct Rows {
+    own: Format,
+    json: Format,
+    pipeline: Arc<str>,
+}
+
+impl Rows {
+    fn new(own: Format, pipeline: Arc<str>) -> Rows {
+        Rows { own, json: Format::Json(TimestampFormat::Rfc3339), pipeline }
+    }
+}
+
+impl Encode for Rows {
+    fn rows<'a>(&'a self, batch: &'a Batch, content: Content) -> RowWriter<'a> {
+        let format = match content {
+            Content::Own => &self.own,
+            Content::Json => &self.json,
+            Content::Raw => &Format::Raw,
+        };
+        let encoder = RowEncoder::new(batch, format, &self.pipeline);
+        Box::new(move |row, out| encoder.write(row, out))
+    }
+
+    fn own_is_json(&self) -> bool {
+        matches!(self.own, Format::Json(_))
+    }
+}
+
+/// What a listener of one stream says to every other path: which paths there are.
+struct NotFound(Vec<String>);
+
+#[async_trait]
+impl Handler for NotFound {
+    async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+        if let Err(problem) = net::only_read(request.method()) {
+            return problem.into_response();
+        }
+        let shown: String = path.chars().take(64).collect();
+        Problem::new(StatusCode::NOT_FOUND, format!("nothing at `{shown}`"))
+            .with("paths", self.0.clone())
+            .hint(format!("paths: {}", self.0.join(", ")))
+            .into_response()
+    }
+}
