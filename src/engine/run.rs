@@ -52,6 +52,8 @@ pub struct RunReport {
     pub forced: bool,
     /// Events dropped because of that.
     pub undelivered_events: u64,
+    /// Components that were down for good at the end, each with why; a run whose only source failed ends by itself.
+    pub failed: Vec<String>,
 }
 
 /// Why nothing was started.
@@ -138,7 +140,7 @@ pub async fn run(
             server_stop.abort();
         }
     }
-    Ok(RunReport { forced, undelivered_events: undelivered(&board) })
+    Ok(RunReport { forced, undelivered_events: undelivered(&board), failed: failures(&board).collect() })
 }
 
 /// Binds the shared listener.
@@ -243,10 +245,13 @@ async fn pipeline(intake: Arc<Intake>, sources: Vec<Running>, sinks: Vec<Running
 
 /// A component that failed for good before it was ever ready makes the start fail.
 fn first_failure(board: &Board) -> Option<StartError> {
-    board.not_ready().into_iter().find_map(|c| match c.state {
-        State::Failed { why } => {
-            Some(StartError { message: format!("{}: {why}", c.component), hint: None, exit_code: 69 })
-        }
+    failures(board).next().map(|message| StartError { message, hint: None, exit_code: 69 })
+}
+
+/// The components that are down for good, and why.
+fn failures(board: &Board) -> impl Iterator<Item = String> {
+    board.not_ready().into_iter().filter_map(|c| match c.state {
+        State::Failed { why } => Some(format!("{}: {why}", c.component)),
         _ => None,
     })
 }
