@@ -1,10 +1,11 @@
-//! What a buffer must survive: races at its end, several producers, leases that come back late or out of order,
+//! What a buffer owes under each policy, and what it must survive: races at its end, several producers, leases that come back late or out of order,
 //! sinks that panic or vanish.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use proptest::prelude::*;
 
 use super::meter::{Meter, Reason};
 use super::queue::{Bounds, Inlet, Lease, Queue, WhenFull};
@@ -32,6 +33,104 @@ fn drain(inlet: &mut Inlet) -> Vec<u32> {
         lease.delivered();
     }
     all
+}
+
+#[tokio::test]
+async fn drop_newest_keeps_exactly_what_fits() {
+    let (queue, mut inlet) = queue(10, WhenFull::DropNewest);
+    queue.push(numbered(0..7)).await;
+    queue.push(numbered(7..20)).await;
+    assert_eq!(drain(&mut inlet), (0..10).collect::<Vec<_>>());
+    let m = queue.meter().snapshot();
+    assert_eq!((m.dropped(Reason::BufferFullNewest), m.balances()), (10, true));
+}
+
+#[tokio::test]
+async fn drop_oldest_keeps_exactly_the_latest() {
+    let (queue, mut inlet) = queue(10, WhenFull::DropOldest);
+    queue.push(numbered(0..7)).await;
+    queue.push(numbered(7..12)).await;
+    assert_eq!(drain(&mut inlet), (2..12).collect::<Vec<_>>());
+    queue.push(numbered(0..100)).await;
+    assert_eq!(drain(&mut inlet), (90..100).collect::<Vec<_>>());
+    assert!(queue.meter().snapshot().balances());
+}
+
+#[tokio::test]
+async fn block_waits_and_loses_nothing() {
+    let (queue, mut inlet) = queue(10, WhenFull::Block);
+    let pushing = crate::base::task::spawn({
+        let queue = queue.clone();
+        async move {
+            for i in 0..20 {
+                queue.push(numbered(i * 7..i * 7 + 7)).await;
+            }
+            queue.close();
+        }
+    });
+    let mut rows = Vec::new();
+    while let Some(lease) = inlet.recv().await {
+        assert!(inlet.waiting_events() <= 10);
+        rows.extend(
+            lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()),
+        );
+        lease.delivered();
+    }
+    pushing.await.unwrap();
+    assert_eq!(rows, (0..140).collect::<Vec<_>>());
+    assert!(queue.meter().snapshot().balances());
+}
+
+#[tokio::test]
+async fn an_unsettled_lease_returns_to_the_front() {
+    let (queue, mut inlet) = queue(10, WhenFull::Block);
+    queue.push(numbered(0..3)).await;
+    queue.push(numbered(3..5)).await;
+    let lease = inlet.recv().await.unwrap();
+    assert_eq!(queue.meter().snapshot().queued_events, 5);
+    drop(lease);
+    assert_eq!(drain(&mut inlet), [0, 1, 2, 3, 4]);
+    assert!(queue.meter().snapshot().balances());
+}
+
+#[tokio::test]
+async fn a_cancelled_push_is_counted_and_its_receipt_is_lost() {
+    let (queue, mut inlet) = queue(2, WhenFull::Block);
+    let heard = Arc::new(Mutex::new(None));
+    let tell = heard.clone();
+    let mut builder = crate::batch::BatchBuilder::new(Arc::new(crate::batch::Origin::new("t", "t")));
+    (0..5).for_each(|i: u32| builder.push(i.to_string().as_bytes()));
+    let batch = builder.finish(crate::batch::Receipt::new(move |o| *tell.lock().unwrap() = Some(o)));
+    let push = queue.push(batch);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(20), push).await.is_err());
+    assert_eq!(drain(&mut inlet), [0, 1]);
+    assert_eq!(*heard.lock().unwrap(), Some(Outcome::Lost));
+    let m = queue.meter().snapshot();
+    assert_eq!((m.dropped(Reason::Aborted), m.balances()), (3, true));
+}
+
+proptest! {
+    #[test]
+    fn conserves_under_any_traffic(
+        events_max in 1u64..50, bytes_max in 1u64..4000, oldest in any::<bool>(),
+        steps in proptest::collection::vec((0u32..80, any::<bool>(), any::<bool>()), 1..60),
+    ) {
+        let when_full = if oldest { WhenFull::DropOldest } else { WhenFull::DropNewest };
+        let queue = Queue::new(Bounds { events_max, bytes_max, when_full }, Arc::new(Meter::default()));
+        let mut inlet = Inlet::new(queue.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (rows, take, settle) in steps {
+            runtime.block_on(queue.push(numbered(0..rows)));
+            prop_assert!(inlet.waiting_events() <= events_max);
+            if take && let Some(lease) = inlet.try_recv() && settle {
+                lease.delivered();
+            }
+            prop_assert!(queue.meter().snapshot().balances());
+        }
+        queue.abort();
+        let end = queue.meter().snapshot();
+        prop_assert!(end.balances() && end.queued_events == 0);
+    }
 }
 
 /// Panics with the lease in hand, as a sink does whose bug these rows meet.
@@ -179,4 +278,78 @@ async fn a_large_batch_is_not_starved_by_small_ones() {
     }
     assert!(large.is_finished());
     small.abort();
+}
+
+/// What a producer, its sink or an impatient caller may do next.
+#[derive(Debug, Clone)]
+enum Step {
+    Push(u32),
+    Cancel(usize),
+    Take,
+    Settle(usize),
+    GiveBack(usize),
+    Panic(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u32..60).prop_map(Step::Push),
+        1 => (0usize..8).prop_map(Step::Cancel),
+        3 => Just(Step::Take),
+        2 => (0usize..8).prop_map(Step::Settle),
+        1 => (0usize..8).prop_map(Step::GiveBack),
+        1 => (0usize..8).prop_map(Step::Panic),
+    ]
+}
+
+proptest! {
+    /// Whatever happens, the accounts balance at every step, rows stay in order, and nobody waits for ever.
+    #[test]
+    fn blocking_conserves_orders_and_ends(
+        events_max in 1u64..50, bytes_max in 1u64..2000, steps in proptest::collection::vec(step(), 1..80),
+    ) {
+        let bounds = Bounds { events_max, bytes_max, when_full: WhenFull::Block };
+        let queue = Queue::new(bounds, Arc::new(Meter::default()));
+        let mut inlet = Inlet::new(queue.clone());
+        let (mut pushes, mut leases, mut next, mut got) = (Vec::new(), Vec::new(), 0, Vec::new());
+        let at = |i: usize, len: usize| i.min(len.saturating_sub(1));
+        for step in steps {
+            match step {
+                Step::Push(n) => {
+                    pushes.push(Box::pin(queue.push(numbered(next..next + n))));
+                    next += n;
+                }
+                Step::Cancel(i) if !pushes.is_empty() => drop(pushes.remove(at(i, pushes.len()))),
+                Step::Take => leases.extend(inlet.try_recv()),
+                Step::Settle(i) if !leases.is_empty() => {
+                    let lease: Lease = leases.remove(at(i, leases.len()));
+                    got.extend(rows(&lease));
+                    lease.delivered();
+                }
+                Step::GiveBack(i) if !leases.is_empty() => drop(leases.remove(at(i, leases.len()))),
+                Step::Panic(i) if !leases.is_empty() => panic_with(leases.remove(at(i, leases.len()))),
+                _ => {}
+            }
+            pushes.retain_mut(|push| push.now_or_never().is_none());
+            prop_assert!(queue.meter().snapshot().balances());
+        }
+        leases.clear();
+        let mut rest = Vec::new();
+        for _ in 0..10_000 {
+            let taken = inlet.try_recv();
+            let idle = taken.is_none();
+            rest.extend(taken.iter().flat_map(rows));
+            taken.into_iter().for_each(Lease::delivered);
+            pushes.retain_mut(|push| push.now_or_never().is_none());
+            if idle && pushes.is_empty() {
+                break;
+            }
+        }
+        prop_assert!(pushes.is_empty(), "somebody waits for ever");
+        prop_assert!(rest.is_sorted());
+        let end = queue.meter().snapshot();
+        prop_assert!(end.balances() && end.queued_events == 0);
+        prop_assert_eq!(end.delivered_events as usize, got.len() + rest.len());
+        prop_assert_eq!(end.received_events, u64::from(next));
+    }
 }
