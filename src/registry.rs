@@ -11,6 +11,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::sample::Sample>(),
     Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::null::Null>(),
+    Descriptor::sink::<sinks::tcp::Tcp>(),
 ];
 
 /// The component of that kind and name.

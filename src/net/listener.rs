@@ -123,7 +123,7 @@ pub async fn serve(
 }
 
 /// The next connection, once there is a free slot; `None` when draining.
-async fn accept(
+pub(super) async fn accept(
     listener: &TcpListener,
     slots: &Semaphore,
     shutdown: &Shutdown,
