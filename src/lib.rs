@@ -13,3 +13,4 @@ pub mod sinks;
 pub mod sources;
 #[cfg(test)]
 pub mod testing;
+pub mod web;
