@@ -173,3 +173,69 @@ impl Encode for Rows {
         matches!(self.format, Format::Json(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::base::task;
+    use crate::config::ComponentKind;
+    use crate::testing;
+
+    fn free() -> String {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    }
+
+    #[test]
+    fn public_addresses_need_a_word() {
+        let build = |options| testing::build::<Tcp>(ComponentKind::Sink, options);
+        let refused = build(json!({ "listen": "[::]:9000" })).unwrap_err();
+        assert_eq!(refused, ["other machines can reach `[::]:9000`, and nothing guards the stream"]);
+        assert!(build(json!({ "listen": "[::]:9000", "insecure_public": true })).is_ok());
+    }
+
+    #[tokio::test]
+    async fn every_client_gets_history_then_lines_until_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = testing::task_cx(ComponentKind::Sink, "tcp", dir.path());
+        let (queue, mut inlet) = testing::queue();
+        let address = free();
+        let options = json!({
+            "listen": address, "history": { "max_events": 2 }, "format": { "type": "raw" },
+            "heartbeat": { "interval": "30ms" },
+        });
+        let mut sink = testing::build::<Tcp>(ComponentKind::Sink, options).unwrap();
+        let run = task::spawn({
+            let cx = cx.clone();
+            async move { sink.run(&mut inlet, &cx).await }
+        });
+        cx.health.started().await;
+        queue.push(Batch::from_lines("t", ["a", "b", "c"])).await;
+        while queue.meter().snapshot().delivered_events < 3 {
+            tokio::task::yield_now().await;
+        }
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = BufReader::new(TcpStream::connect(&address).await.unwrap());
+            let mut lines = String::new();
+            // The history, and an empty line as a sign of life.
+            for _ in 0..3 {
+                client.read_line(&mut lines).await.unwrap();
+            }
+            assert_eq!(lines, "b\nc\n\n");
+            clients.push(client);
+        }
+        assert_eq!(cx.meter.snapshot().clients, 3);
+        queue.push(Batch::from_lines("t", ["d"])).await;
+        queue.close();
+        for mut client in clients {
+            let mut rest = String::new();
+            client.read_to_string(&mut rest).await.unwrap();
+            assert_eq!(rest.trim_start_matches('\n'), "d\n");
+        }
+        run.await.unwrap().unwrap();
+    }
+}
