@@ -16,6 +16,7 @@ mod router;
 pub mod segment;
 pub mod select;
 pub mod subscriber;
+mod timed;
 
 pub use answer::{MANY_PATH, only_read};
 pub use lines::serve_lines;
