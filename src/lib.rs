@@ -3,8 +3,11 @@
 
 pub mod base;
 pub mod batch;
+pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod engine;
+pub mod files;
 pub mod filters;
 pub mod flow;
 pub mod net;

@@ -7,9 +7,14 @@ use crate::{filters, sinks, sources};
 
 /// All components, in the order they are documented.
 pub static COMPONENTS: &[Descriptor] = &[
+    Descriptor::source::<sources::stdin::Stdin>(),
     Descriptor::source::<sources::generate::Generate>(),
+    Descriptor::filter::<filters::include::Include>(),
+    Descriptor::filter::<filters::exclude::Exclude>(),
     Descriptor::filter::<filters::sample::Sample>(),
+    Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::http::Http>(),
+    Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::null::Null>(),
     Descriptor::sink::<sinks::tcp::Tcp>(),
 ];

@@ -2,11 +2,11 @@
 //! need and shared by every clone.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Level, Timestamp, detect};
+use super::{Level, Selection, Timestamp, detect};
 
 /// A row: where it starts in the arena's text, and how long it is, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,15 @@ pub struct Arena {
     received: Timestamp,
     levels: OnceLock<Box<[AtomicU8]>>,
     timestamps: OnceLock<Box<[AtomicI64]>>,
+    encodings: Mutex<Vec<Encoding>>,
+}
+
+/// Rows as they were written in some format, kept for the next sink that asks for the same.
+#[derive(Debug)]
+struct Encoding {
+    format: Arc<str>,
+    rows: Selection,
+    bytes: Bytes,
 }
 
 /// Column value of a row nobody asked about yet.
@@ -108,7 +117,7 @@ impl Arena {
         debug_assert!(spans.windows(2).all(|w| w[0].end() <= w[1].start()));
         debug_assert!(spans.last().is_none_or(|s| s.end() <= text.len()));
         let (levels, timestamps) = (OnceLock::new(), OnceLock::new());
-        Arena { text, spans, framing, origin, received, levels, timestamps }
+        Arena { text, spans, framing, origin, received, levels, timestamps, encodings: Mutex::default() }
     }
 
     /// The whole text, delimiters included.
@@ -177,5 +186,26 @@ impl Arena {
             }
             nanos => Timestamp(nanos),
         }
+    }
+
+    /// The encoding of these rows in that format; made by `encode` unless another branch has left it here.
+    /// `keep`: whether other branches may still ask for it.
+    pub(super) fn encoding(
+        &self,
+        format: &Arc<str>,
+        rows: &Selection,
+        keep: bool,
+        encode: impl FnOnce() -> Bytes,
+    ) -> Bytes {
+        let mut encodings = self.encodings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = encodings.iter().position(|e| e.format == *format && e.rows.is_same(rows)) {
+            return if keep { encodings[at].bytes.clone() } else { encodings.swap_remove(at).bytes };
+        }
+        // Made under the lock, so that two sinks at once do not both do the work.
+        let bytes = encode();
+        if keep {
+            encodings.push(Encoding { format: format.clone(), rows: rows.clone(), bytes: bytes.clone() });
+        }
+        bytes
     }
 }

@@ -12,6 +12,8 @@ mod timestamp;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use arena::{Arena, Framing, Origin, Span};
 pub use builder::BatchBuilder;
 pub use level::Level;
@@ -151,6 +153,13 @@ impl Batch {
         builder.finish(self.receipt)
     }
 
+    /// The live rows in the format named `format`, encoded once however many branches of the batch ask: the first
+    /// runs `encode`, the others share its bytes, and the last takes them away.
+    pub fn encoding(&self, format: &Arc<str>, encode: impl FnOnce(&Batch) -> Bytes) -> Bytes {
+        let others = Arc::strong_count(&self.arena) > 1;
+        self.arena.encoding(format, &self.live, others, || encode(self))
+    }
+
     /// Ends this branch of the batch: every live row met `outcome`.
     pub fn settle(self, outcome: Outcome) {
         self.receipt.settle(outcome);
@@ -198,6 +207,27 @@ mod tests {
         let small = batch.compacted();
         assert_eq!(lines(&small), before);
         assert!(small.arena().pinned_bytes() < pinned / 4);
+    }
+
+    #[test]
+    fn branches_share_one_encoding_and_the_last_takes_it() {
+        let mut encodes = 0;
+        let mut ask = |batch: &Batch, format: &str| {
+            batch.encoding(&format.into(), |b| {
+                encodes += 1;
+                Bytes::from(format!("{} {format}", b.events()))
+            })
+        };
+        let a = Batch::from_lines("t", ["x", "y"]);
+        let (b, mut c) = (a.clone(), a.clone());
+        c.split_to(1).settle(Outcome::Delivered);
+        assert_eq!(ask(&a, "json"), ask(&b, "json"));
+        assert_eq!(ask(&c, "json"), "1 json");
+        assert_eq!(ask(&a, "text"), "2 text");
+        drop((b, c));
+        assert_eq!(ask(&a, "json"), "2 json");
+        ask(&a, "json");
+        assert_eq!(encodes, 4, "json, its other half, text, and json again once it was taken");
     }
 
     #[test]

@@ -70,6 +70,16 @@ impl Selection {
         self.mask.is_none()
     }
 
+    /// Whether both are the same selection of the same arena (not merely equal): clones of one another.
+    pub fn is_same(&self, other: &Selection) -> bool {
+        let masks = match (&self.mask, &other.mask) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        masks && (self.first, self.end) == (other.first, other.end)
+    }
+
     /// Whether a row is live.
     pub fn has(&self, row: u32) -> bool {
         (self.first..self.end).contains(&row)

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::json;
 use super::template::{Template, TimestampFormat};
 use crate::batch::{Batch, Framing};
@@ -29,7 +31,7 @@ impl Format {
                 _ => Format::Raw,
             });
         };
-        let time = match TimestampFormat::parse(&options.timestamp_format) {
+        let time = match TimestampFormat::parse(options.timestamp_format.as_deref().unwrap_or("rfc3339")) {
             Ok(time) => time,
             Err(why) => {
                 cx.error("format", why);
@@ -52,6 +54,13 @@ impl Format {
                 }
             },
         }
+    }
+}
+
+impl Format {
+    /// A name that two formats share only if they write the same bytes.
+    pub fn key(&self) -> Arc<str> {
+        format!("{self:?}").into()
     }
 }
 
@@ -105,6 +114,27 @@ impl<'a> RowEncoder<'a> {
             }
         }
     }
+}
+
+/// All live rows of `batch`, each followed by `\n`, as shared bytes: a slice of the arena where raw rows lie
+/// together, else encoded once for all sinks that ask for this format. `key` is [`Format::key`].
+pub fn lines(batch: &Batch, format: &Format, key: &Arc<str>, pipeline: &Arc<str>) -> Bytes {
+    if *format == Format::Raw {
+        let mut slices = 0;
+        let mut whole = None;
+        raw_slices(batch, |slice| {
+            slices += 1;
+            whole = Some(slice);
+        });
+        if let (1, Some(slice)) = (slices, whole) {
+            return batch.arena().text().slice_ref(slice);
+        }
+    }
+    batch.encoding(key, |batch| {
+        let mut out = Vec::new();
+        encode_lines(batch, format, pipeline, &mut out);
+        Bytes::from(out)
+    })
 }
 
 /// Appends all live rows of `batch`, each followed by `\n`. Rows that hold `\n` pass as they are.

@@ -4,4 +4,9 @@
 pub mod encode;
 pub mod framing;
 pub mod json;
+pub mod lines;
+pub mod lookup;
+pub mod matching;
 pub mod template;
+pub mod terminal;
+pub mod write;

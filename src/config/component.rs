@@ -95,7 +95,7 @@ impl FromNode for Section {
     }
 
     fn from_node(node: &Node, at: &Path, diags: &mut Diagnostics) -> Option<Section> {
-        let mut reader = Reader::new(node, at, "a component", diags)?;
+        let mut reader = Reader::new(node, at, format!("`{at}`"), diags)?;
         let type_name = reader.field("type", None, diags)?;
         Some(Section { type_name, node: node.clone(), path: at.clone() })
     }

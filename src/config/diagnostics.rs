@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::nearest::nearest;
-use super::origin::{Origin, Source};
+use super::origin::{Origin, Source, SourceKind};
 use super::path::Path;
 
 /// How bad a finding is.
@@ -44,6 +44,8 @@ pub struct Diagnostic {
     pub path: Option<Path>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Whether it is about a file that is not there, rather than about what is in it.
+    pub no_input: bool,
 }
 
 impl Diagnostic {
@@ -62,6 +64,12 @@ impl Diagnostic {
     /// Says what to do.
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Diagnostic {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says that it is about a file that is not there or cannot be read.
+    pub fn no_input(&mut self) -> &mut Diagnostic {
+        self.no_input = true;
         self
     }
 
@@ -102,6 +110,7 @@ pub fn join_or(items: &[String]) -> String {
 pub struct Diagnostics {
     items: Vec<Diagnostic>,
     masks: Vec<(Arc<Source>, Range<usize>)>,
+    incomplete: Vec<Arc<Source>>,
 }
 
 impl Diagnostics {
@@ -131,6 +140,7 @@ impl Diagnostics {
             secondary: vec![],
             path: None,
             hint: None,
+            no_input: false,
         });
         &mut self.items[at]
     }
@@ -147,6 +157,16 @@ impl Diagnostics {
         if let Some(source) = origin.source() {
             self.masks.push((Arc::clone(source), origin.span()));
         }
+    }
+
+    /// Says that a text could not be understood in whole, so that nothing is known to be missing from it.
+    pub fn incomplete(&mut self, source: &Arc<Source>) {
+        self.incomplete.push(Arc::clone(source));
+    }
+
+    /// Whether the text at `origin` could not be understood in whole.
+    pub fn is_incomplete(&self, origin: &Origin) -> bool {
+        origin.source().is_some_and(|source| self.incomplete.iter().any(|s| Arc::ptr_eq(s, source)))
     }
 
     /// The source's text as it may be shown: secrets replaced by as many stars, so that offsets stay true.
@@ -171,9 +191,44 @@ impl Diagnostics {
         self.items.iter().filter(|d| d.severity == Severity::Error).count()
     }
 
+    /// The process's exit code: 0 without errors, 66 (no input) if only files are missing, else 78
+    /// (configuration).
+    pub fn exit_code(&self) -> u8 {
+        let errors = || self.items.iter().filter(|d| d.severity == Severity::Error);
+        match errors().count() {
+            0 => 0,
+            _ if errors().all(|d| d.no_input) => 66,
+            _ => 78,
+        }
+    }
+
     /// All findings.
     pub fn items(&self) -> &[Diagnostic] {
         &self.items
+    }
+
+    /// All findings as they are shown: file by file from top to bottom, then variables, then flags.
+    pub fn in_order(&self) -> Vec<&Diagnostic> {
+        let mut sources: Vec<*const Source> = Vec::new();
+        let mut keyed: Vec<_> = Vec::with_capacity(self.items.len());
+        for item in &self.items {
+            let key = item.origin.source().map_or((3, 0, 0), |source| {
+                let rank = match source.kind {
+                    SourceKind::File => 0,
+                    SourceKind::Variable => 1,
+                    SourceKind::Flag => 2,
+                };
+                let known = sources.iter().position(|s| *s == Arc::as_ptr(source));
+                let nth = known.unwrap_or_else(|| {
+                    sources.push(Arc::as_ptr(source));
+                    sources.len() - 1
+                });
+                (rank, nth, item.origin.span().start)
+            });
+            keyed.push((key, item));
+        }
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed.into_iter().map(|(_, item)| item).collect()
     }
 
     /// Whether there is nothing to say.
@@ -185,6 +240,7 @@ impl Diagnostics {
     pub fn append(&mut self, other: Diagnostics) {
         self.items.extend(other.items);
         self.masks.extend(other.masks);
+        self.incomplete.extend(other.incomplete);
     }
 }
 
@@ -207,6 +263,28 @@ mod tests {
         let source = Source::file("a", "k = \"né\"\nx = 1");
         diags.mask(&source.at(4..9));
         assert_eq!(diags.shown_text(&source), "k = *****\nx = 1");
+    }
+
+    #[test]
+    fn findings_are_shown_in_the_order_of_the_text() {
+        let (a, b) = (Source::file("a", "xyz"), Source::file("b", "xyz"));
+        let mut diags = Diagnostics::new();
+        for (i, origin) in [
+            Source::flag("--x", "v").whole(),
+            Origin::Default,
+            a.at(2..3),
+            b.at(0..1),
+            Source::variable("X", "v").whole(),
+            a.at(1..2),
+            b.at(0..2),
+        ]
+        .iter()
+        .enumerate()
+        {
+            diags.error(origin, i.to_string());
+        }
+        let shown: String = diags.in_order().iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(shown, "5236401");
     }
 
     #[test]

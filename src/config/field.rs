@@ -84,7 +84,7 @@ impl<X: PartialOrd> Ranged<X> for Option<X> {
 
 /// "1 to 10", "at least 1", "at most 10".
 pub fn range_text<X: FromNode>(range: &impl RangeBounds<X>) -> String {
-    let plain = |x: &X| x.display().trim_matches('"').to_owned();
+    let plain = |x: &X| x.display().trim_matches('"').trim_end_matches(".0").to_owned();
     match (range.start_bound(), range.end_bound()) {
         (Bound::Unbounded, Bound::Unbounded) => "any".to_owned(),
         (Bound::Included(a), Bound::Unbounded) => format!("at least {}", plain(a)),
@@ -98,6 +98,34 @@ pub fn range_text<X: FromNode>(range: &impl RangeBounds<X>) -> String {
             format!("{} to less than {}", plain(a), plain(b))
         }
     }
+}
+
+/// What is wrong with a declaration: for the tests that go over every component.
+pub fn declaration_faults(fields: &[Field]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (i, field) in fields.iter().enumerate() {
+        let name = field.name;
+        if fields[..i].iter().any(|f| f.name == name) {
+            faults.push(format!("`{name}` is declared twice"));
+        }
+        if !name.starts_with(|c: char| c.is_ascii_lowercase())
+            || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        {
+            faults.push(format!("`{name}` is not in snake case"));
+        }
+        if field.doc.is_empty() {
+            faults.push(format!("`{name}` has no doc comment"));
+        }
+        let readable = |text: &String| toml::de::DeValue::parse(text).is_ok();
+        if !field.default.iter().chain(&field.min).chain(&field.max).all(readable) {
+            faults.push(format!("`{name}` has a default or a bound that is not TOML"));
+        }
+        if let Shape::Table(table) = &field.shape {
+            let inner = declaration_faults(&(table.fields)());
+            faults.extend(inner.into_iter().map(|fault| format!("in `{name}`: {fault}")));
+        }
+    }
+    faults
 }
 
 /// One value of a `choices!` enum.
@@ -233,7 +261,7 @@ mod tests {
         assert_eq!(range_text(&(1u32..=10)), "1 to 10");
         assert_eq!(range_text(&(1u32..)), "at least 1");
         assert_eq!(range_text(&(..=ByteCount::kib(1))), "at most 1KiB");
-        assert_eq!(range_text(&(0.5..2.0)), "0.5 to less than 2.0");
+        assert_eq!(range_text(&(0.5..2.0)), "0.5 to less than 2");
     }
 
     #[test]

@@ -31,6 +31,13 @@ pub fn wrong_type(node: &Node, at: &Path, expected: &str, diags: &mut Diagnostic
         .error(&node.origin, format!("wrong type: expected {expected}, found {}", node.kind()))
         .label(format!("expected {expected}"))
         .path(at);
+    if node.loose && node.as_str().is_some() {
+        match expected {
+            "an array" => diags.hint_last("write an array as JSON, as in [\"a\", \"b\"]"),
+            "a table" => diags.hint_last("write a table as JSON, as in {\"key\": \"value\"}"),
+            _ => {}
+        }
+    }
 }
 
 /// Reports that `node` has the right type but not the right form.
@@ -194,7 +201,8 @@ impl FromNode for f64 {
     }
 
     fn display(&self) -> String {
-        format!("{self:?}")
+        // TOML spells this one in lower case.
+        if self.is_nan() { "nan".to_owned() } else { format!("{self:?}") }
     }
 }
 
@@ -225,6 +233,7 @@ impl FromNode for ByteCount {
         let expected = Self::shape().expected();
         match &node.value {
             Value::Int(n) if *n >= 0 => return Some(ByteCount(n.unsigned_abs())),
+            Value::Int(_) => wrong_form(node, at, "a size cannot be negative", &expected, diags),
             Value::String(text) => match ByteCount::parse(text) {
                 Ok(count) => return Some(count),
                 Err(why) => wrong_form(node, at, &why, &expected, diags),
@@ -290,7 +299,8 @@ impl<T: FromNode> FromNode for Vec<T> {
     fn from_node(node: &Node, at: &Path, diags: &mut Diagnostics) -> Option<Vec<T>> {
         let Some(nodes) = node.as_array() else {
             wrong_type(node, at, "an array", diags);
-            if node.as_str().is_some() && matches!(T::shape(), Shape::String | Shape::Text(_)) {
+            if node.as_str().is_some() && !node.loose && matches!(T::shape(), Shape::String | Shape::Text(_))
+            {
                 diags.hint_last(format!("write [{}]", inline(node)));
             }
             return None;

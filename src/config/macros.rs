@@ -7,7 +7,7 @@ use super::node::Node;
 use super::path::Path;
 use super::reader::Reader;
 
-/// A declared table of options; written by [`options!`].
+/// A declared table of options; written by `options!`.
 pub trait Options: Sized + Clone {
     /// The name of the type.
     const NAME: &'static str;
@@ -73,25 +73,18 @@ macro_rules! options {
                 ),*]
             }
 
-            #[allow(unused_variables, clippy::allow_attributes_without_reason)]
+            #[allow(unused_variables, reason = "a struct may have no options at all")]
             fn read(
                 reader: &mut $crate::config::Reader<'_>,
                 diags: &mut $crate::config::Diagnostics,
             ) -> Option<Self> {
                 $(
-                    let written = reader.has(stringify!($field).trim_start_matches("r#"));
                     let $field: Option<$ty> = reader.field(
                         stringify!($field),
                         $crate::config::options!(@default $ty $(, $default)?),
                         diags,
                     );
-                    $(
-                        let $field = if written {
-                            reader.within(stringify!($field), $field, &($range), diags)
-                        } else {
-                            $field
-                        };
-                    )?
+                    $( let $field = reader.within(stringify!($field), $field, &($range), diags); )?
                 )*
                 Some($name { $($field: $field?),* })
             }

@@ -4,7 +4,7 @@
 /// distance (with swaps of neighbours counted once) of at most a third of its length.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // An edit distance is quadratic; a name longer than any option's is nobody's misspelling.
-    if given.len() > 64 {
+    if given.len() > 128 {
         return None;
     }
     let wanted = normal(given);

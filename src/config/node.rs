@@ -100,6 +100,11 @@ impl Table {
         &mut self.entries
     }
 
+    /// All entries in order, given away.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

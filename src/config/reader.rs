@@ -55,6 +55,8 @@ impl<'a> Reader<'a> {
         match (self.table.get(name), default) {
             (Some(node), _) => T::from_node(node, &self.path.key(name), diags),
             (None, Some(default)) => Some(default()),
+            // An error elsewhere in the file may be why it is missing.
+            (None, None) if diags.is_incomplete(&self.node.origin) => None,
             (None, None) => {
                 diags
                     .error(&self.node.origin, format!("missing option `{name}`: it has no default"))
@@ -75,10 +77,10 @@ impl<'a> Reader<'a> {
         diags: &mut Diagnostics,
     ) -> Option<T> {
         let name = name.trim_start_matches("r#");
-        let (value, Some(node)) = (value?, self.table.get(name)) else { return None };
-        if value.within(range) {
+        let value = value?;
+        let Some(node) = self.table.get(name).filter(|_| !value.within(range)) else {
             return Some(value);
-        }
+        };
         let allowed = range_text(range);
         diags
             .error(&node.origin, format!("`{name}` is out of range: {allowed} is allowed"))
@@ -129,7 +131,7 @@ impl<'a> Reader<'a> {
             match close {
                 Some(name) => found.hint(format!("did you mean `{name}`?")),
                 None if self.known.is_empty() => found.hint(format!("{} has no options", self.what)),
-                None => found.hint(format!("options: {}", self.known_names())),
+                None => found.hint(format!("the options are {}", self.known_names())),
             };
         }
     }

@@ -1,31 +1,7 @@
-//! Tables that many components share: how rows are written (`format`) and how much waits before a sink (`buffer`).
+//! The `buffer` table, which every sink shares: how much waits before it, and what happens when that is full.
 
 use crate::base::units::ByteCount;
 use crate::config::{choices, options};
-
-choices! {
-    /// How rows are written.
-    pub enum FormatType {
-        /// The line as it came.
-        Raw = "raw",
-        /// One JSON object per line: timestamp, level, source, message.
-        Json = "json",
-        /// A template.
-        Text = "text",
-    }
-}
-
-options! {
-    /// How rows are written.
-    pub struct FormatOptions {
-        /// The kind of format.
-        pub r#type: FormatType,
-        /// For `text`: literal text with `{timestamp}`, `{level}`, `{source}`, `{message}` and `{pipeline}`.
-        pub template: Option<String> = None,
-        /// How times are written: `rfc3339`, `unix`, `unix_ms` or a strftime pattern, in UTC.
-        pub timestamp_format: String = "rfc3339".to_owned(),
-    }
-}
 
 choices! {
     /// What a full buffer does.

@@ -140,7 +140,7 @@ fn all_errors_are_reported_at_once() {
             "s[0].multiline.stat: unknown option `stat` [did you mean `start`?]",
             "s[0].labels.k: wrong type: expected a whole number, found a string []",
             "s[0].on: wrong type: expected true or false, found a string []",
-            "s[0].ratio: invalid value: NaN is not a number []",
+            "s[0].ratio: invalid value: nan is not a number []",
             "s[0].pth: unknown option `pth` [did you mean `path`?]",
         ]
     );
@@ -198,10 +198,71 @@ fn fields_describe_the_declaration() {
 }
 
 #[test]
+fn declarations_are_checked() {
+    use super::field::declaration_faults;
+    assert_eq!(declaration_faults(&RootOptions::fields()), [""; 0]);
+    assert_eq!(declaration_faults(&PipelineOptions::fields()), [""; 0]);
+    let mut fields = vec![Field::new::<u32>("Bad", "", Some(1)), Field::new::<u32>("Bad", " Doc.", None)];
+    fields[1].default = Some("= 1".to_owned());
+    assert_eq!(declaration_faults(&fields).len(), 5);
+}
+
+#[test]
 fn values_display_as_toml() {
     let multiline = MultilineOptions { start: "a\"b".into(), lines: Some(2) };
     assert_eq!(multiline.display(), r#"{ start = "a\"b", lines = 2 }"#);
     assert_eq!(defaults::<Shared>().display(), "{}");
     assert_eq!(StartAt::End.display(), "\"end\"");
     assert_eq!(BTreeMap::from([("a b".to_owned(), 1i64)]).display(), "{ \"a b\" = 1 }");
+}
+
+options! {
+    /// Options of the `http` sink.
+    pub struct HttpOptions {
+        /// Who may read.
+        pub token: Option<Secret> = None,
+        /// Filters of its own.
+        #[shape(root::sections(ComponentKind::Filter))]
+        pub filters: Vec<Section> = Vec::new(),
+    }
+}
+
+options! {
+    /// Options of the `include` filter.
+    pub struct IncludeOptions {
+        /// Patterns, of which one has to match.
+        pub patterns: Vec<Located<String>>,
+    }
+}
+
+/// Three components to test with.
+pub(super) struct TestCatalog;
+
+impl Catalog for TestCatalog {
+    fn names(&self, kind: ComponentKind) -> Vec<&'static str> {
+        match kind {
+            ComponentKind::Source => vec!["file"],
+            ComponentKind::Filter => vec!["include"],
+            ComponentKind::Sink => vec!["http"],
+        }
+    }
+
+    fn component(&self, kind: ComponentKind, type_name: &str) -> Option<Vec<Field>> {
+        match (kind, type_name) {
+            (ComponentKind::Source, "file") => {
+                Some(FileOptions::fields().into_iter().filter(|f| f.name != "type").collect())
+            }
+            (ComponentKind::Filter, "include") => Some(IncludeOptions::fields()),
+            (ComponentKind::Sink, "http") => Some(HttpOptions::fields()),
+            _ => None,
+        }
+    }
+
+    fn summary(&self, _: ComponentKind, type_name: &str) -> Option<String> {
+        Some(format!("The `{type_name}` component."))
+    }
+
+    fn example(&self, kind: ComponentKind, type_name: &str) -> Option<String> {
+        Some(format!("[[pipelines.{}]]\ntype = \"{type_name}\"\n", kind.plural()))
+    }
 }

@@ -2,7 +2,7 @@
 //! remembers where it was written.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::field::Shape;
@@ -66,7 +66,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Parses "host:port", "1.2.3.4:80" or "[::1]:80". Errors say what is wrong.
+    /// Parses `host:port`, `1.2.3.4:80` or `[::1]:80`. Errors say what is wrong.
     pub fn parse(text: &str) -> Result<Listen, String> {
         let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port"))?;
         let port = port.parse().map_err(|_| format!("{port:?} is not a port, 0 to 65535 is allowed"))?;
@@ -158,9 +158,27 @@ impl<T> Located<T> {
     }
 }
 
+impl Located<String> {
+    /// The origin of a byte range of the string, for the errors of what parses it; the whole string's if it is
+    /// written with escapes.
+    pub fn origin_of(&self, range: Range<usize>) -> Origin {
+        let written = self.origin.source().and_then(|source| source.text.get(self.origin.span()));
+        match written.and_then(|text| text.find(&self.value)) {
+            Some(at) => self.origin.narrow(at + range.start..at + range.end),
+            None => self.origin.clone(),
+        }
+    }
+}
+
 impl<T> From<T> for Located<T> {
     fn from(value: T) -> Located<T> {
         Located { value, origin: Origin::Default, path: Path::root() }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Located<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
     }
 }
 
@@ -209,6 +227,18 @@ mod tests {
         {
             assert!(Listen::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_place_within_a_string() {
+        let file = crate::config::Source::file("f", r#"a = "x(y" b = "x\t(""#);
+        let at = |span: Range<usize>, value: &str| {
+            let located = Located { value: value.to_owned(), origin: file.at(span), path: Path::root() };
+            located.origin_of(1..2).span()
+        };
+        assert_eq!(at(4..9, "x(y"), 6..7);
+        assert_eq!(at(14..20, "x\t("), 14..20);
+        assert_eq!(Located::from("x".to_owned()).origin_of(0..1).span(), 0..0);
     }
 
     #[test]

@@ -92,8 +92,7 @@ pub trait Component: Clone + Send + Sync + Sized + 'static {
     const EXAMPLE: &'static str;
     /// Where it runs.
     const PLACEMENT: Placement = Placement::Task;
-    /// For a sink: whether it serves the present, so that its buffer by default drops the oldest rows rather than
-    /// hold its pipeline back.
+    /// Whether it serves whoever is there now (`http`, `tcp`): its buffer then follows the present by default.
     const LIVE: bool = false;
     /// Its options.
     type Options: Options;
@@ -126,7 +125,7 @@ pub struct Descriptor {
     pub example: &'static str,
     /// Where it runs.
     pub placement: Placement,
-    /// Whether its buffer drops the oldest rows by default, instead of blocking.
+    /// Whether its buffer drops the oldest rows by default instead of making sources wait.
     pub live: bool,
     /// Its own options (the shared ones of its role come on top).
     pub fields: fn() -> Vec<Field>,

@@ -7,10 +7,12 @@ mod component;
 mod context;
 mod descriptor;
 mod limit;
+mod links;
 mod meter;
 mod outlet;
 mod queue;
 mod shared_options;
+mod signals;
 
 pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
 pub use chain::{Chain, Stage};
@@ -18,7 +20,9 @@ pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Sourc
 pub use context::{Health, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
 pub use limit::TokenBucket;
+pub use links::Links;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use shared_options::SinkOptions;
+pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal};

@@ -418,7 +418,7 @@ mod tests {
     #[tokio::test]
     async fn block_waits_and_loses_nothing() {
         let (queue, mut inlet) = queue(10, WhenFull::Block);
-        let pushing = tokio::task::spawn({
+        let pushing = crate::base::task::spawn({
             let queue = queue.clone();
             async move {
                 for i in 0..20 {

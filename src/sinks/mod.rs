@@ -1,5 +1,7 @@
 //! Row 5: where rows leave. One file per sink; each is named once more, in the registry.
 
+pub mod console;
+pub mod file;
 pub mod http;
 pub mod null;
 pub mod tcp;

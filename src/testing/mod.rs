@@ -1,6 +1,8 @@
 //! What tests stand on: a component built from JSON options, a context to run it in, a pipeline that ends in a
 //! queue the test reads. Compiled for tests only.
 
+mod file_sink;
+
 use std::path::Path;
 use std::sync::Arc;
 

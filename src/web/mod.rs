@@ -11,14 +11,40 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::base::shutdown::Shutdown;
-use crate::flow::Board;
+use crate::flow::{Board, Shared};
 use crate::net::problem::{Body, Problem, respond};
-use crate::net::{Handler, Router, only_read};
+use crate::net::{self, Handler, Policy, Router, only_read};
+
+/// Serves the shared router on `listener`: streams, and everything else from an [`Api`] over the process' board.
+/// Ends when `shutdown` has drained and every connection has ended.
+pub fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) -> BoxFuture<'static, ()> {
+    serve_with(listener, shared, Policy::default(), shutdown)
+}
+
+/// The same under a policy: which origins may read, how many may connect.
+pub fn serve_with(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    policy: Policy,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, ()> {
+    let router = shared.get::<Router>();
+    let api = Api::new(shared.get::<Board>(), router.clone(), shutdown.clone());
+    async move {
+        if let Err(e) = net::serve(listener, router, Arc::new(api), policy, shutdown).await {
+            tracing::error!("the shared router failed: {e}");
+        }
+    }
+    .boxed()
+}
 
 /// The web interface of a process.
 #[derive(Debug)]

@@ -1,0 +1,62 @@
+//! What `include` costs per byte: lines of about 110 bytes, one in five of which matches, as a chunk of 256 KiB.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use logweir::batch::{Arena, Batch, Origin, Receipt, Timestamp};
+use logweir::codec::framing::{LineFramer, Oversize};
+use logweir::codec::lookup::Field;
+use logweir::codec::matching::{Logic, Matcher};
+
+fn chunk() -> Vec<u8> {
+    let mut text = Vec::new();
+    for i in 0u64.. {
+        let level = ["INFO", "DEBUG", "INFO", "ERROR", "INFO"][(i % 5) as usize];
+        let line = format!(
+            "2026-11-21T03:05:{:02}.{:03}Z {level} [checkout] payment authorised for order id={:08} took={}ms user=u{}\n",
+            i % 60,
+            i % 1000,
+            i * 7919 % 100_000_000,
+            i % 3000,
+            i * 31 % 10_000
+        );
+        if text.len() + line.len() > 256 << 10 {
+            break;
+        }
+        text.extend_from_slice(line.as_bytes());
+    }
+    text
+}
+
+fn include(c: &mut Criterion) {
+    let text = bytes::Bytes::from(chunk());
+    let origin = Arc::new(Origin::new("bench", "bench"));
+    let spans = LineFramer::new(1 << 20, Oversize::Split).frame(&text).spans;
+    let rows = spans.len();
+    let arena = Arena::new(text.clone(), spans, logweir::batch::Framing::Lines, origin, Timestamp(0));
+    let batch = Batch::new(arena, Receipt::none());
+    let mut group = c.benchmark_group(format!("include, {} bytes a line", text.len() / rows));
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    for pattern in ["ERROR|WARN", "(?i)error|warn", r"took=2\d\d\dms", r"\berror\b", "no such line", "^"] {
+        let mut matcher = Matcher::new(&[pattern], Logic::Or, Field::Line).expect("a valid pattern");
+        group.bench_function(pattern, |b| {
+            b.iter(|| {
+                let mut batch = batch.clone();
+                let mask = matcher.matches(black_box(&batch));
+                batch.narrow(mask);
+                batch.events()
+            });
+        });
+    }
+    group.finish();
+    c.benchmark_group("frame").throughput(Throughput::Bytes(text.len() as u64)).bench_function(
+        "lines",
+        |b| {
+            b.iter(|| LineFramer::new(1 << 20, Oversize::Split).frame(black_box(&text)).spans.len());
+        },
+    );
+}
+
+criterion_group!(benches, include);
+criterion_main!(benches);

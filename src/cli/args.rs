@@ -1,0 +1,264 @@
+//! The command line, declared once: parsing, `--help`, completions and the man page come from these types.
+//! Options of the configuration (`--logging.level debug`) are not declared here; see `overrides`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::terminal::ColorWhen;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  app | weir                                   watch a program's output in the browser
+  weir demo                                    see it at work, with sample logs
+  weir -c pipelines.toml                       run a configuration
+  weir --input-file '/var/log/*.log' --include ERROR --output-stdout
+  weir run -- ./server --port 80               run a program and route what it prints
+
+Any option of the configuration can be a flag: --logging.level debug, --pipelines.0.name=app, or a
+variable: WEIR_LOGGING_LEVEL=debug. Without -c, the configuration is WEIR_CONFIG, ./pipelines.toml,
+$XDG_CONFIG_HOME/weir/pipelines.toml or /etc/weir/pipelines.toml.
+
+Exit codes: 0 done, 1 a check failed, 64 usage, 66 no input, 69 unavailable, 70 internal error,
+73 cannot create, 74 I/O, 78 configuration.";
+
+/// Stream, filter and route logs: from files, programs and the network to files, programs and the browser.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, styles = STYLES, max_term_width = 100, after_help = TOP_EXAMPLES)]
+#[command(disable_help_subcommand = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub global: GlobalArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub run: RunArgs,
+    /// What to do; running pipelines if left out
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Args)]
+pub struct GlobalArgs {
+    /// Configuration file, or a directory whose *.toml are merged; may be repeated
+    #[arg(short, long = "config", value_name = "FILE|DIR", global = true)]
+    pub config: Vec<PathBuf>,
+    /// When to colour output; NO_COLOR is honoured
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto", hide_possible_values = true)]
+    pub color: ColorWhen,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub quick: QuickArgs,
+    /// Run this program and route what it prints; weir exits with its code
+    #[arg(last = true, value_name = "CMD", help_heading = "Arguments")]
+    pub program: Vec<OsString>,
+}
+
+/// Flags that build a configuration of one pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "One pipeline without a configuration file")]
+pub struct QuickArgs {
+    /// Follow the files that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub input_file: Vec<String>,
+    /// Read standard input
+    #[arg(long)]
+    pub input_stdin: bool,
+    /// Keep only lines that match; repeated, any of them
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<String>,
+    /// Drop lines that match; repeated, any of them
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// Write the lines to standard output
+    #[arg(long)]
+    pub output_stdout: bool,
+    /// Append the lines to a file; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub output_file: Vec<String>,
+    /// Name of the pipeline, as it appears in its URLs
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the help is the doc comment of each command and argument")]
+pub enum Command {
+    /// Run pipelines (the default command)
+    #[command(after_help = "\
+Examples:
+  weir run -c pipelines.toml
+  weir run -c /etc/weir.d --logging.level debug
+  weir run --input-file '/var/log/nginx/*.log' --exclude healthz --output-stdout
+  weir run -- ./server --port 80")]
+    Run(RunArgs),
+    /// Report everything that is wrong with a configuration, without starting anything
+    #[command(after_help = "\
+Examples:
+  weir check
+  weir check -c pipelines.toml -c /etc/weir.d
+  weir check --format github              annotations in a pull request
+
+Exits with 0 if there are no errors, with 1 if there are.")]
+    Check {
+        /// How findings are written
+        #[arg(long, value_name = "FORMAT", default_value = "human")]
+        format: CheckFormat,
+    },
+    /// Show the effective configuration, each value with where it came from
+    #[command(after_help = "\
+Examples:
+  weir config
+  WEIR_LOGGING_LEVEL=debug weir config -c pipelines.toml --shutdown_timeout 5s")]
+    Config,
+    /// Run sample pipelines with a built-in generator and the live page
+    #[command(after_help = "\
+Examples:
+  weir demo
+  weir demo --server.listen 127.0.0.1:9000")]
+    Demo,
+    /// Show what a running weir is doing
+    #[command(after_help = "\
+Examples:
+  weir status
+  weir status --json http://127.0.0.1:8080 | jq .
+
+Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080.")]
+    Status {
+        /// Print the status as JSON
+        #[arg(long)]
+        json: bool,
+        /// Where it listens
+        url: Option<String>,
+    },
+    /// Exit with 0 if a running weir is ready, for container health checks
+    #[command(after_help = "\
+Examples:
+  weir health
+  weir health http://127.0.0.1:8080
+  HEALTHCHECK CMD [\"weir\", \"health\"]
+
+Exits with 1 if it is not ready, with 69 if there is no answer.")]
+    Health {
+        /// Where it listens
+        url: Option<String>,
+    },
+    /// List the components of this build and their options
+    #[command(after_help = "\
+Examples:
+  weir list
+  weir list sources
+  weir list sinks http")]
+    List {
+        /// Which kind; all if left out
+        kind: Option<ListKind>,
+        /// Show the options of this component
+        name: Option<String>,
+    },
+    /// Generate shell completions, the man page, the configuration's JSON schema or its reference
+    #[command(after_help = "\
+Examples:
+  weir generate completions bash > /etc/bash_completion.d/weir
+  weir generate man > weir.1
+  weir generate schema > pipelines.schema.json")]
+    Generate {
+        #[command(subcommand)]
+        what: Generate,
+    },
+}
+
+/// What can be generated.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// Completions for a shell
+    #[command(after_help = "\
+Examples:
+  weir generate completions zsh > ~/.zfunc/_weir
+  weir generate completions fish > ~/.config/fish/completions/weir.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The man page, in roff
+    #[command(after_help = "Examples:\n  weir generate man | man -l -")]
+    Man,
+    /// The JSON schema of the configuration, for editors
+    #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
+    Schema,
+    /// The reference of all options, in Markdown
+    #[command(after_help = "Examples:\n  weir generate reference > REFERENCE.md")]
+    Reference,
+}
+
+/// How `check` writes its findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// With the source line and a caret
+    Human,
+    /// One JSON array
+    Json,
+    /// Workflow commands, which GitHub shows at the line
+    Github,
+}
+
+/// The kinds of component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ListKind {
+    Sources,
+    Filters,
+    Sinks,
+}
+
+impl Cli {
+    /// Parses a command line without its overrides.
+    ///
+    /// # Errors
+    /// Also when help or the version is asked for; see `usage`.
+    pub fn parse_args(args: &[OsString]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn visit(command: &clap::Command) {
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.contains("Examples:\n  "), "{} has no example", command.get_name());
+            assert!(command.get_about().is_some(), "{} has no summary", command.get_name());
+            for argument in
+                command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str()))
+            {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+}

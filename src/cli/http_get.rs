@@ -1,0 +1,216 @@
+//! One HTTP/1.1 GET over a plain socket (RFC 9112), enough to ask a running weir how it is. Time and the size of
+//! the answer are bounded.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use super::exit::{Exit, Failure};
+use crate::base::clock;
+
+/// The longest wait for the whole answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The base of a running weir's URLs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    host: String,
+    port: u16,
+    prefix: String,
+}
+
+impl Base {
+    /// The address as configured; one that means "all addresses" is asked on this machine.
+    pub fn of_listen(listen: &crate::config::Listen) -> Base {
+        let host = match listen.host.as_str() {
+            "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        };
+        Base { host: host.to_owned(), port: listen.port, prefix: String::new() }
+    }
+
+    /// Parses `http://host:port/prefix`; the scheme may be left out.
+    ///
+    /// # Errors
+    /// A usage failure when it is none, or `https`.
+    pub fn parse(url: &str) -> Result<Base, Failure> {
+        let wrong = |why: &str| {
+            Failure::usage(format!("`{url}` is not a URL that can be asked: {why}"))
+                .hint("write it as `http://127.0.0.1:8080`")
+        };
+        let rest = match url.split_once("://") {
+            Some(("http", rest)) => rest,
+            Some((scheme, _)) => return Err(wrong(&format!("the scheme `{scheme}` is not supported"))),
+            None => url,
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = path.trim_end_matches('/');
+        if url.chars().any(|c| c.is_control() || c == ' ' || c == '?' || c == '#' || c == '@') {
+            return Err(wrong("it holds a character that does not belong there"));
+        }
+        let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+        let full = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let listen = crate::config::Listen::parse(&full).map_err(|why| wrong(&why))?;
+        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned() })
+    }
+
+    /// Asks for a path.
+    ///
+    /// # Errors
+    /// With exit code 69 when nobody answers, or what answers does not speak HTTP.
+    pub fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.exchange(path).map_err(|e| {
+            let why = match e.kind() {
+                io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+                _ => e.to_string(),
+            };
+            Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}"))
+                .hint("is weir running? give its URL as an argument if it listens elsewhere")
+        })
+    }
+
+    fn exchange(&self, path: &str) -> io::Result<Answer> {
+        let deadline = clock::now() + PATIENCE;
+        let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
+        let mut stream = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&address, left());
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let mut stream = stream?;
+        stream.set_write_timeout(Some(left()))?;
+        // One write: a request in pieces may find the connection closed halfway.
+        let request = format!(
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\nConnection: close\r\n\r\n",
+            self.prefix,
+            self.authority(),
+            env!("CARGO_PKG_VERSION")
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut raw = Vec::new();
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if clock::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left()))?;
+            let n = match stream.read(&mut chunk) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if n == 0 {
+                break;
+            }
+            raw.extend_from_slice(&chunk[..n]);
+            if raw.len() as u64 > ANSWER_BYTES_MAX {
+                return Err(io::Error::other("the answer is larger than 16MiB"));
+            }
+        }
+        parse_answer(&raw).ok_or_else(|| io::Error::other("the answer is not HTTP"))
+    }
+
+    fn authority(&self) -> String {
+        crate::config::Listen { host: self.host.clone(), port: self.port }.to_string()
+    }
+}
+
+/// The URL without a slash at its end.
+impl std::fmt::Display for Base {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.prefix)
+    }
+}
+
+/// Splits a whole answer of a closed connection; `None` if it is none or is cut short.
+fn parse_answer(raw: &[u8]) -> Option<Answer> {
+    let head_len = memchr::memmem::find(raw, b"\r\n\r\n")?;
+    let (head, body) = (std::str::from_utf8(&raw[..head_len]).ok()?, &raw[head_len + 4..]);
+    let mut lines = head.split("\r\n");
+    let mut status_line = lines.next()?.split(' ');
+    if !status_line.next()?.starts_with("HTTP/1.") {
+        return None;
+    }
+    let status = status_line.next()?.parse().ok()?;
+    let header = |name: &str| {
+        let mut found = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        found.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    };
+    let body = match (header("transfer-encoding"), header("content-length")) {
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => dechunk(body)?,
+        (_, Some(length)) => body.get(..length.parse().ok()?)?.to_vec(),
+        _ => body.to_vec(),
+    };
+    Some(Answer { status, body })
+}
+
+/// The body of a chunked message, RFC 9112 section 7.1.
+fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line_len = memchr::memmem::find(rest, b"\r\n")?;
+        let size = std::str::from_utf8(&rest[..line_len]).ok()?.split(';').next()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
+        rest = &rest[line_len + 2..];
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..size)?);
+        rest = rest.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_parse_and_print() {
+        for (url, printed) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost:1/", "http://localhost:1"),
+            ("http://[::1]:80/weir/", "http://[::1]:80/weir"),
+            ("http://host", "http://host:80"),
+            ("[::1]", "http://[::1]:80"),
+        ] {
+            assert_eq!(Base::parse(url).unwrap().to_string(), printed);
+        }
+        for bad in ["https://x", "", "http://", "http://a b", "http://a\r\nb", "http://u@h", "http://h:x"] {
+            assert!(Base::parse(bad).is_err(), "{bad}");
+        }
+        let all = crate::config::Listen { host: "0.0.0.0".into(), port: 1 };
+        assert_eq!(Base::of_listen(&all).to_string(), "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn answers_parse() {
+        let body =
+            |raw: &str| parse_answer(raw.as_bytes()).map(|a| (a.status, String::from_utf8(a.body).unwrap()));
+        let some = |status, text: &str| Some((status, text.to_owned()));
+        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), some(200, "ok"));
+        assert_eq!(body("HTTP/1.0 503 x\r\n\r\nno"), some(503, "no"));
+        let chunked =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
+        assert_eq!(body(chunked), some(200, "abc"));
+        for cut in 0..chunked.len() - 2 {
+            assert_eq!(body(&chunked[..cut]), None, "{cut}");
+        }
+        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"), None);
+        assert_eq!(body("SSH-2.0\r\n\r\n"), None);
+    }
+}

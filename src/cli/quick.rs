@@ -1,0 +1,187 @@
+//! Configurations of one pipeline that no file holds: from quick flags, from standard input alone, or from a
+//! program's output. Each value keeps the flag it came from, so that errors can point at it.
+
+use super::args::QuickArgs;
+use super::exit::Failure;
+use crate::config::root::PipelineName;
+use crate::config::{Node, Source};
+
+/// What a quick configuration is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quick {
+    /// The flags.
+    pub flags: QuickArgs,
+    /// A program and its arguments; none if empty.
+    pub program: Vec<String>,
+    /// Whether standard input is piped into weir.
+    pub stdin_is_piped: bool,
+}
+
+impl Quick {
+    /// Whether flags or a program ask for a pipeline without a configuration file.
+    pub fn is_asked_for(&self) -> bool {
+        self.flags != QuickArgs::default() || !self.program.is_empty()
+    }
+
+    /// The configuration. Without an output, lines pass to standard output as they came. The live page is
+    /// always there. Logging is quiet, because a person or a pipe reads along.
+    ///
+    /// # Errors
+    /// A usage failure when there is no input, or the name is not allowed.
+    pub fn tree(&self) -> Result<Node, Failure> {
+        let sources = self.sources();
+        if sources.is_empty() {
+            return Err(Failure::usage("no input: the flags name no place to read from")
+                .hint("add `--input-file GLOB` or `--input-stdin`, or pipe a program's output into weir"));
+        }
+        let pipeline = Node::table([
+            ("name", self.name()?),
+            ("sources", Node::array(sources)),
+            ("filters", Node::array(self.filters())),
+            ("sinks", Node::array(self.sinks())),
+        ]);
+        Ok(Node::table([
+            ("logging", Node::table([("level", Node::from("warn"))])),
+            ("pipelines", Node::array([pipeline])),
+        ]))
+    }
+
+    fn reads_stdin(&self) -> bool {
+        let other_input = !self.flags.input_file.is_empty() || !self.program.is_empty();
+        self.flags.input_stdin || (self.stdin_is_piped && !other_input)
+    }
+
+    fn name(&self) -> Result<Node, Failure> {
+        if let Some(name) = &self.flags.name {
+            PipelineName::parse(name).map_err(|why| Failure::usage(format!("invalid `--name`: {why}")))?;
+            return Ok(flag("--name", name));
+        }
+        let program = self.program.first().and_then(|path| std::path::Path::new(path).file_stem()?.to_str());
+        let program = program.map(str::to_lowercase).filter(|name| PipelineName::parse(name).is_ok());
+        Ok(match (program, self.reads_stdin()) {
+            (Some(name), _) => name.into(),
+            (None, _) if !self.program.is_empty() => "exec".into(),
+            (None, true) => "stdin".into(),
+            (None, false) => "file".into(),
+        })
+    }
+
+    fn sources(&self) -> Vec<Node> {
+        let mut sources = Vec::new();
+        if !self.program.is_empty() {
+            let command = Node::from(self.program.clone());
+            sources.push(component("exec", [("command", command), ("stream", "both".into())]));
+        }
+        if !self.flags.input_file.is_empty() {
+            sources.push(component("file", [("path", flags("--input-file", &self.flags.input_file))]));
+        }
+        if self.reads_stdin() {
+            // A line beyond the usual limit would be cut, and what passes through is to stay as it is.
+            sources.push(component("stdin", [("max_line_size", Node::from("64MiB"))]));
+        }
+        sources
+    }
+
+    fn filters(&self) -> Vec<Node> {
+        [("include", "--include", &self.flags.include), ("exclude", "--exclude", &self.flags.exclude)]
+            .into_iter()
+            .filter(|(_, _, patterns)| !patterns.is_empty())
+            .map(|(kind, name, patterns)| component(kind, [("patterns", flags(name, patterns))]))
+            .collect()
+    }
+
+    fn sinks(&self) -> Vec<Node> {
+        let mut sinks = Vec::new();
+        if self.flags.output_stdout || self.flags.output_file.is_empty() {
+            sinks.push(component("console", []));
+        }
+        sinks.extend(
+            self.flags
+                .output_file
+                .iter()
+                .map(|path| component("file", [("path", flag("--output-file", path))])),
+        );
+        sinks.push(component("http", []));
+        sinks
+    }
+}
+
+fn component<const N: usize>(kind: &str, options: [(&str, Node); N]) -> Node {
+    Node::table([("type", Node::from(kind))].into_iter().chain(options))
+}
+
+fn flag(name: &str, value: &str) -> Node {
+    Node::from(value).with_origin(Source::flag(name, value).whole())
+}
+
+fn flags(name: &str, values: &[String]) -> Node {
+    Node::array(values.iter().map(|value| flag(name, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pipeline(quick: &Quick) -> serde_json::Value {
+        quick.tree().unwrap().to_json()["pipelines"][0].clone()
+    }
+
+    #[test]
+    fn standard_input_alone_passes_through_and_is_served() {
+        let quick = Quick { stdin_is_piped: true, ..Quick::default() };
+        assert!(!quick.is_asked_for());
+        assert_eq!(
+            pipeline(&quick),
+            json!({
+                "name": "stdin", "sources": [{"type": "stdin", "max_line_size": "64MiB"}], "filters": [],
+                "sinks": [{"type": "console"}, {"type": "http"}],
+            })
+        );
+    }
+
+    #[test]
+    fn flags_combine() {
+        let flags = QuickArgs {
+            input_file: vec!["a*".into(), "b".into()],
+            input_stdin: true,
+            include: vec!["x".into()],
+            exclude: vec!["y".into(), "z".into()],
+            output_file: vec!["o".into()],
+            name: Some("app".into()),
+            ..QuickArgs::default()
+        };
+        let made = pipeline(&Quick { flags, ..Quick::default() });
+        assert_eq!(
+            made["sources"],
+            json!([{"type": "file", "path": ["a*", "b"]}, {"type": "stdin", "max_line_size": "64MiB"}])
+        );
+        assert_eq!(
+            made["filters"],
+            json!([{"type": "include", "patterns": ["x"]}, {"type": "exclude", "patterns": ["y", "z"]}])
+        );
+        assert_eq!(made["sinks"], json!([{"type": "file", "path": "o"}, {"type": "http"}]));
+    }
+
+    #[test]
+    fn a_program_names_its_pipeline() {
+        let named = |program: &str| {
+            pipeline(&Quick { program: vec![program.into()], ..Quick::default() })["name"].clone()
+        };
+        assert_eq!(named("/usr/bin/Ping"), "ping");
+        assert_eq!(named("./a b.sh"), "exec");
+        assert_eq!(named("status"), "exec");
+    }
+
+    #[test]
+    fn an_input_is_needed_and_a_name_checked() {
+        let flags = QuickArgs { output_stdout: true, ..QuickArgs::default() };
+        assert!(Quick { flags: flags.clone(), ..Quick::default() }.tree().is_err());
+        let quick = Quick {
+            flags: QuickArgs { name: Some("A b".into()), ..flags },
+            stdin_is_piped: true,
+            ..Quick::default()
+        };
+        assert!(quick.tree().unwrap_err().to_string().contains("--name"));
+    }
+}

@@ -1,0 +1,170 @@
+//! `weir run` and `weir demo`: from a loaded configuration to a running process and its exit code. The runtime is
+//! started only here; everything before it is plain code that can fail with a message.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::banner::{Banner, Live};
+use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
+use super::exit::{Exit, Failure};
+use super::logging::{self, LogFile};
+use super::signals::Signals;
+use super::status_line;
+use super::terminal::{self, Terminal};
+use crate::base::rng::Rng;
+use crate::base::shutdown::Shutdown;
+use crate::base::task;
+use crate::config::{Diagnostics, Environment};
+use crate::engine::{self, Plan, Services};
+use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, Shared};
+use crate::web;
+
+/// Most threads of the shared runtime: beyond these, cores are better left to the programs that log.
+const WORKERS_MAX: usize = 4;
+
+/// Runs until the sources have ended or a signal comes.
+///
+/// # Errors
+/// With exit code 78 or 66 when the configuration cannot be used, 69 to 74 when something cannot be started.
+pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
+    let mut findings = Diagnostics::new();
+    let Some(mut loaded) = source.load(&mut findings)? else { return Err(Failure::config(findings)) };
+    let mode = source.mode(&loaded);
+    let port_was_taken = mode != Mode::Files && {
+        without_server(&mut loaded.tree);
+        avoid_taken_port(&mut loaded.tree)
+    };
+    let Some(plan) = engine::plan(&loaded.tree, &mut findings) else { return Err(Failure::config(findings)) };
+    terminal::complain(&findings.render_human(terminal.color_stderr));
+    let log = logging::start(&plan.root.logging, terminal.color_stderr)?;
+    let state = StateDir::choose(plan.root.state_dir.as_deref(), mode, source.environment());
+    let banner = (mode != Mode::Files || terminal.stderr_is_terminal).then(|| Banner {
+        live: Live::of(&loaded.tree),
+        files: loaded.files.iter().map(|f| f.display().to_string()).collect(),
+        port_was_taken,
+        color: terminal.color_stderr,
+    });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS_MAX))
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot start threads: {e}")))?;
+    let ended = runtime.block_on(drive(plan, mode, log, &state, banner));
+    // What still hangs in a system call must not keep the process.
+    runtime.shutdown_background();
+    state.clean();
+    ended
+}
+
+async fn drive(
+    plan: Plan,
+    mode: Mode,
+    log: LogFile,
+    state: &StateDir,
+    banner: Option<Banner>,
+) -> Result<Exit, Failure> {
+    let shutdown = Shutdown::new();
+    let signals = Signals::catch()
+        .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot catch signals: {e}")))?;
+    let shared = Arc::new(Shared::default());
+    let reopen = shared.get::<ReopenSignal>();
+    let mut beside = vec![
+        task::spawn(signals.obey(shutdown.clone(), log, move || reopen.request())),
+        task::spawn(status_line::log_regularly(shared.get::<Board>(), plan.root.logging.status_interval)),
+    ];
+    if mode == Mode::Quick {
+        beside.push(task::spawn(end_with_reader(shared.get::<OutputClosed>(), shutdown.clone())));
+    }
+    let served = Arc::clone(&shared);
+    let services = Services {
+        shared: Arc::clone(&shared),
+        state_dir: Arc::from(state.path.as_path()),
+        serve: Box::new(move |listener, shutdown| web::serve(listener, served, shutdown)),
+    };
+    let ended = engine::run(plan, services, shutdown, |started| {
+        tracing::info!("started, {} pipelines", started.pipelines.len());
+        if let Some(banner) = banner {
+            terminal::complain(&banner.text(started));
+        }
+    })
+    .await;
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
+    let report = ended.map_err(|e| {
+        let failure = Failure::new(Exit(e.exit_code), e.message);
+        if let Some(hint) = e.hint { failure.hint(hint) } else { failure }
+    })?;
+    let program = shared.get::<ExitStatusSlot>().get().filter(|_| mode == Mode::Quick);
+    let lost = report.undelivered_events;
+    if lost > 0 {
+        tracing::error!("stopped before everything was delivered: {lost} events dropped");
+    } else {
+        tracing::info!("stopped, everything is delivered");
+    }
+    Ok(match program {
+        // As the system does, the lowest eight bits.
+        Some(code) => Exit((code & 0xff) as u8),
+        None if lost > 0 => Exit::IO,
+        None => Exit::OK,
+    })
+}
+
+/// A quick run is part of a shell's pipeline: when nobody reads its output any more (`app | weir | head`), it ends.
+async fn end_with_reader(output: Arc<OutputClosed>, shutdown: Shutdown) {
+    output.closed().await;
+    shutdown.drain();
+}
+
+/// Where state survives restarts.
+struct StateDir {
+    path: PathBuf,
+    /// Whether it is for this run alone.
+    passing: bool,
+}
+
+impl StateDir {
+    /// As configured, or the usual place. A quick run has its own that goes with it: it reads its files from the
+    /// start, and two of them do not get in each other's way. Nothing is created here.
+    fn choose(configured: Option<&str>, mode: Mode, environment: &Environment) -> StateDir {
+        let variable = |name| environment.get(name).filter(|value| !value.is_empty());
+        if let Some(path) = configured {
+            return StateDir { path: path.into(), passing: false };
+        }
+        if mode != Mode::Files {
+            let dir = variable("TMPDIR").unwrap_or("/tmp");
+            let name = format!("weir-{:016x}", Rng::from_entropy().next_u64());
+            return StateDir { path: Path::new(dir).join(name), passing: true };
+        }
+        let home = || variable("HOME").map(|home| Path::new(home).join(".local/state"));
+        let path = if rustix::process::geteuid().is_root() {
+            PathBuf::from("/var/lib/weir")
+        } else {
+            let base = variable("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
+            base.map_or_else(|| PathBuf::from("/var/lib/weir"), |base| base.join("weir"))
+        };
+        StateDir { path, passing: false }
+    }
+
+    fn clean(&self) {
+        if self.passing {
+            // Most runs never create it.
+            std::fs::remove_dir_all(&self.path).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_lives_where_it_was_told_and_a_quick_run_leaves_none() {
+        let environment = Environment::from_pairs([("TMPDIR", "/t"), ("XDG_STATE_HOME", "/s")]);
+        let chosen = StateDir::choose(Some("/x"), Mode::Quick, &environment);
+        assert_eq!((chosen.path.to_str(), chosen.passing), (Some("/x"), false));
+        let quick = StateDir::choose(None, Mode::Quick, &environment);
+        assert!(quick.path.starts_with("/t") && quick.passing);
+        assert_ne!(quick.path, StateDir::choose(None, Mode::Quick, &environment).path);
+        assert!(!StateDir::choose(None, Mode::Files, &environment).passing);
+    }
+}

@@ -1,0 +1,72 @@
+//! Signals of a running weir: SIGTERM and SIGINT drain and, the second time, force the end; SIGUSR1 opens files
+//! again. SIGHUP must not kill the process. SIGPIPE is ignored by the runtime, so a closed pipe is a write error.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+use super::logging::LogFile;
+use crate::base::shutdown::Shutdown;
+
+/// How long after the second signal the process may take before it is ended from here, whatever still hangs.
+const FORCED_END_MAX: Duration = Duration::from_secs(2);
+
+/// The signals, caught from the moment this is made.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    /// Begins to catch the signals.
+    ///
+    /// # Errors
+    /// When the operating system refuses a handler.
+    pub fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Acts on signals for as long as the process runs. `reopen` is called on SIGUSR1, after the log file.
+    pub async fn obey(mut self, shutdown: Shutdown, log: LogFile, reopen: impl Fn() + Send) {
+        loop {
+            let name = tokio::select! {
+                Some(()) = self.terminate.recv() => "SIGTERM",
+                Some(()) = self.interrupt.recv() => "SIGINT",
+                Some(()) = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP ignored: this version reads its configuration only at the start");
+                    continue;
+                }
+                Some(()) = self.user1.recv() => {
+                    tracing::info!("SIGUSR1: opening files again");
+                    if let Err(e) = log.reopen() {
+                        tracing::error!("cannot open the log file again, the old one stays in use: {e}");
+                    }
+                    reopen();
+                    continue;
+                }
+                else => return,
+            };
+            if !shutdown.is_draining() {
+                tracing::info!(
+                    "{name}: delivering what is in flight, then stopping; a second signal forces it"
+                );
+                shutdown.drain();
+                continue;
+            }
+            tracing::warn!("{name} again: stopping at once");
+            shutdown.abort();
+            tokio::time::sleep(FORCED_END_MAX).await;
+            // Something hangs in a system call; whoever sent two signals does not want to wait for it.
+            std::process::exit(i32::from(Exit::IO.0));
+        }
+    }
+}

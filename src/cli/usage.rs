@@ -1,0 +1,104 @@
+//! What is wrong with a command line, said as weir says everything else: "what: why", then a hint with the
+//! nearest name. Help and version, which the parser also reports as errors, go to standard output.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory};
+
+use super::args::Cli;
+use super::exit::{Exit, Failure, Report};
+use super::terminal::{self, Terminal};
+use crate::config::nearest::nearest;
+use crate::config::{Options, RootOptions};
+
+/// Prints help or version, or turns the error into a failure with exit code 64.
+///
+/// # Errors
+/// When it was no request for help.
+pub fn report(error: &clap::Error, terminal: Terminal) -> Result<Exit, Failure> {
+    let rendered = |color: bool| {
+        let text = error.render();
+        if color { text.ansi().to_string() } else { text.to_string() }
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            terminal::print(&rendered(terminal.color_stdout))?;
+            Ok(Exit::OK)
+        }
+        ErrorKind::UnknownArgument => Err(unknown_argument(error)),
+        ErrorKind::InvalidSubcommand => {
+            Err(unknown_command(text(error, ContextKind::InvalidSubcommand).unwrap_or_default()))
+        }
+        ErrorKind::InvalidValue => Err(invalid_value(error)),
+        _ => Err(Failure { report: Report::Text(rendered(terminal.color_stderr)), exit: Exit::USAGE }),
+    }
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text),
+        ContextValue::Strings(texts) => texts.first().map(String::as_str),
+        _ => None,
+    }
+}
+
+fn unknown_argument(error: &clap::Error) -> Failure {
+    let given = text(error, ContextKind::InvalidArg).unwrap_or_default();
+    if !given.starts_with('-') {
+        return unknown_command(given);
+    }
+    let given = given.split('=').next().unwrap_or(given);
+    let mut known: Vec<String> = Vec::new();
+    collect_flags(&Cli::command(), &mut known);
+    let own = known.len();
+    known.extend(RootOptions::fields().iter().map(|f| format!("--{}", f.name)));
+    let failure = Failure::usage(format!("unknown option `{given}`"));
+    let name = text(error, ContextKind::SuggestedArg)
+        .or_else(|| nearest(given, known[..own].iter().map(String::as_str)))
+        .or_else(|| nearest(given, known[own..].iter().map(String::as_str)));
+    match name {
+        Some(name) => failure.hint(format!("did you mean `{name}`?")),
+        None => failure.hint(
+            "`weir --help` shows the options; those of the configuration have a dot, as in `--logging.level`",
+        ),
+    }
+}
+
+fn collect_flags(command: &Command, out: &mut Vec<String>) {
+    out.extend(command.get_arguments().filter_map(|a| a.get_long()).map(|long| format!("--{long}")));
+    command.get_subcommands().for_each(|c| collect_flags(c, out));
+}
+
+/// A word where a command, or nothing, should be.
+fn unknown_command(given: &str) -> Failure {
+    let command = Cli::command();
+    let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    let failure = Failure::usage(format!("unexpected argument `{given}`: it is not a command"));
+    if let Some(name) = nearest(given, names.iter().copied()) {
+        return failure.hint(format!("did you mean `weir {name}`?"));
+    }
+    if std::path::Path::new(given).exists() {
+        return failure.hint(format!("to run this configuration, write `weir -c {given}`"));
+    }
+    failure.hint(format!("commands: {}; a program to run comes after `--`", names.join(", ")))
+}
+
+fn invalid_value(error: &clap::Error) -> Failure {
+    let argument = text(error, ContextKind::InvalidArg).unwrap_or_default();
+    let given = text(error, ContextKind::InvalidValue).unwrap_or_default();
+    let allowed = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(names)) => names.as_slice(),
+        _ => &[],
+    };
+    if given.is_empty() {
+        let failure = Failure::usage(format!("`{argument}` needs a value"));
+        return if allowed.is_empty() { failure } else { failure.hint(allowed.join(", ")) };
+    }
+    let failure = Failure::usage(format!(
+        "invalid value `{given}` for `{argument}`: it is one of {}",
+        allowed.join(", ")
+    ));
+    match nearest(given, allowed.iter().map(String::as_str)) {
+        Some(name) => failure.hint(format!("did you mean `{name}`?")),
+        None => failure,
+    }
+}

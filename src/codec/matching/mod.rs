@@ -1,0 +1,198 @@
+//! Regular expressions over whole batches. The text of many rows is searched as one haystack, with the literal
+//! prefilters that such searches live from, and hits are mapped back to rows; row by row only where it must be.
+
+mod options;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+pub use options::{MatchLogic, MatchOptions};
+use regex_automata::{Input, meta};
+
+use super::lookup::Field;
+use crate::batch::{Batch, Framing, Mask, Span};
+
+/// Most patterns of one matcher.
+pub const PATTERNS_MAX: usize = 1_000;
+/// Fewer live rows than this are searched one by one.
+const TOGETHER_ROWS_MIN: u32 = 8;
+
+/// How several patterns combine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logic {
+    /// A row matches if any pattern does.
+    Or,
+    /// A row matches if all patterns do, wherever in the row.
+    And,
+}
+
+/// A pattern that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadPattern {
+    /// Which one, from 0.
+    pub index: usize,
+    /// Why, in the parser's words.
+    pub why: String,
+}
+
+/// Compiled patterns. Unanchored; matched over bytes, in which invalid UTF-8 is just not a character. A row is
+/// searched line by line (it is one line unless its framing allows `\n`): no match reaches over a `\n`, `^` and
+/// `\A` are the start of a line, `$` and `\z` its end or the `\r` before it.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    /// With [`Logic::Or`] a single program for all patterns.
+    programs: Vec<Program>,
+    field: Field,
+}
+
+#[derive(Debug, Clone)]
+struct Program {
+    regex: meta::Regex,
+    cache: meta::Cache,
+    /// Whether rows may be searched together.
+    is_local: bool,
+}
+
+impl Matcher {
+    /// Compiles `patterns` (at least one) to be searched in `field` of a row.
+    ///
+    /// # Errors
+    /// One entry for each pattern that cannot be used. A program for all patterns together that would be too
+    /// large is laid at the first one's door.
+    pub fn new<P: AsRef<str>>(
+        patterns: &[P],
+        logic: Logic,
+        field: Field,
+    ) -> Result<Matcher, Vec<BadPattern>> {
+        if patterns.len() > PATTERNS_MAX {
+            let why = format!("too many patterns: {}, the most is {PATTERNS_MAX}", patterns.len());
+            return Err(vec![BadPattern { index: PATTERNS_MAX, why }]);
+        }
+        let (mut parsed, mut bad) = (Vec::new(), Vec::new());
+        for (index, text) in patterns.iter().enumerate() {
+            match pattern::parse(text.as_ref()) {
+                Ok(hir) => parsed.push(hir),
+                Err(why) => bad.push(BadPattern { index, why }),
+            }
+        }
+        if !bad.is_empty() {
+            return Err(bad);
+        }
+        let groups = match logic {
+            Logic::Or => vec![parsed],
+            Logic::And => parsed.into_iter().map(|hir| vec![hir]).collect(),
+        };
+        let mut programs = Vec::with_capacity(groups.len());
+        for (index, group) in groups.into_iter().enumerate() {
+            let is_local = group.iter().all(pattern::is_local);
+            match pattern::compile(group) {
+                Ok(regex) => programs.push(Program { cache: regex.create_cache(), regex, is_local }),
+                Err(why) => bad.push(BadPattern { index, why }),
+            }
+        }
+        if bad.is_empty() { Ok(Matcher { programs, field }) } else { Err(bad) }
+    }
+
+    /// The live rows of `batch` that match. Allocates for the batch, never for a row (but for what a field's
+    /// value needs, when it is escaped).
+    pub fn matches(&mut self, batch: &Batch) -> Mask {
+        let Matcher { programs, field } = self;
+        let Some((last, others)) = programs.split_last_mut() else { return batch.mask() };
+        if others.is_empty() {
+            return last.matches(batch, field);
+        }
+        // Each pattern looks at the survivors of those before it only.
+        let mut survivors = batch.view();
+        for program in others {
+            let mask = program.matches(&survivors, field);
+            survivors.narrow(mask);
+        }
+        last.matches(&survivors, field)
+    }
+
+    /// Whether `row` of `batch` matches, live or not.
+    pub fn matches_row(&mut self, batch: &Batch, row: u32) -> bool {
+        self.programs.iter_mut().all(|program| program.finds_in_row(batch, row, &self.field))
+    }
+}
+
+impl Program {
+    fn matches(&mut self, batch: &Batch, field: &Field) -> Mask {
+        if *field == Field::Line && self.is_local && worth_searching_together(batch) {
+            return self.search_together(batch);
+        }
+        let mut mask = batch.mask();
+        for row in batch.live().iter() {
+            if self.finds_in_row(batch, row, field) {
+                mask.set(row);
+            }
+        }
+        mask
+    }
+
+    fn finds_in_row(&mut self, batch: &Batch, row: u32, field: &Field) -> bool {
+        match field {
+            Field::Line => self.find(batch.line(row), 0).is_some(),
+            field => field.of(batch, row).is_some_and(|value: Cow<'_, [u8]>| self.find(&value, 0).is_some()),
+        }
+    }
+
+    /// Where the first match at or after `from` ends, or at least one that starts no later.
+    fn find(&mut self, text: &[u8], from: usize) -> Option<usize> {
+        let input = Input::new(text).range(from..).earliest(true);
+        self.regex.search_half_with(&mut self.cache, &input).map(|hit| hit.offset())
+    }
+
+    /// Searches the stretch of text that holds all live rows. A match lies within one line, so its end tells the
+    /// row; the search goes on behind that row.
+    fn search_together(&mut self, batch: &Batch) -> Mask {
+        let mut mask = batch.mask();
+        let (first, end) = batch.live().bounds();
+        let spans = &batch.arena().spans()[..end as usize];
+        let (base, text_end) = (spans[first as usize].start(), spans[end as usize - 1].end());
+        // The haystack starts with the first row, so that `^` holds there whatever precedes it.
+        let text = &batch.arena().text()[base..text_end];
+        let dense = batch.live().is_dense();
+        let mut row = first as usize;
+        while let Some(hit) = self.find(text, spans[row].start() - base) {
+            row = row_of(spans, row, base + hit);
+            // A hit before the row lies in lines that are no rows.
+            let in_row = base + hit >= spans[row].start();
+            if in_row && (dense || batch.live().has(row as u32)) {
+                mask.set(row as u32);
+            }
+            row += usize::from(in_row);
+            if row == spans.len() {
+                break;
+            }
+        }
+        mask
+    }
+}
+
+/// Whether searching what lies between live rows costs less than starting a search for each of them.
+fn worth_searching_together(batch: &Batch) -> bool {
+    let live = batch.live();
+    if batch.arena().framing() != Framing::Lines || live.count() < TOGETHER_ROWS_MIN {
+        return false;
+    }
+    let (first, end) = live.bounds();
+    let spans = batch.arena().spans();
+    let stretch = spans[end as usize - 1].end() - spans[first as usize].start();
+    // Starting a search costs about as much as searching a hundred bytes.
+    let alone = live.bytes() + u64::from(live.count()) * 100;
+    alone >= stretch as u64
+}
+
+/// The first row at or after `from` that ends at or behind `position`. Hits are often near: it gallops.
+fn row_of(spans: &[Span], from: usize, position: usize) -> usize {
+    let (mut low, mut step) = (from, 1);
+    while low + step < spans.len() && spans[low + step].end() < position {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step).min(spans.len() - 1);
+    low + spans[low..high].partition_point(|span| span.end() < position)
+}

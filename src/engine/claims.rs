@@ -1,0 +1,114 @@
+//! What components claim for themselves, held against each other: two listeners on one address, two sinks on one
+//! route or file, pipelines that feed each other in a circle. Every complaint names both places.
+
+use std::collections::HashMap;
+
+use super::plan::PipelinePlan;
+use crate::config::{ComponentKind, Diagnostics, Node, Path, ServerOptions};
+use crate::flow::Claim;
+
+/// The claim a `pipeline` sink makes on the pipeline it feeds; any number may make it.
+pub(super) const FEEDS: &str = "feeds pipeline";
+
+/// The shared router's claim on its address, and the rule that it stays on loopback unless told otherwise.
+pub(super) fn server(
+    options: &ServerOptions,
+    tree: &Node,
+    claims: &mut Vec<Claim>,
+    diagnostics: &mut Diagnostics,
+) {
+    let at = Path::root().key("server").key("listen");
+    let origin = tree.get("server").and_then(|s| s.get("listen")).unwrap_or(tree).origin.clone();
+    if !options.listen.is_loopback() && !options.insecure_public {
+        diagnostics
+            .error(&origin, format!("the server would listen beyond this machine, on {}, without a guard", options.listen))
+            .path(&at)
+            .hint("listen on 127.0.0.1 behind a proxy, or set server.insecure_public = true if everybody may read every log");
+    }
+    claims.push(Claim { what: "listen address", key: options.listen.to_string(), at, origin });
+}
+
+/// Reports every second claim of the same thing.
+pub(super) fn conflicts(claims: &[Claim], diagnostics: &mut Diagnostics) {
+    let mut first: HashMap<(&str, &str), &Claim> = HashMap::new();
+    for claim in claims.iter().filter(|c| c.what != FEEDS) {
+        // Port 0 asks for any free port: no two conflict.
+        if claim.what == "listen address" && claim.key.ends_with(":0") {
+            continue;
+        }
+        if let Some(other) = first.get(&(claim.what, claim.key.as_str())) {
+            diagnostics
+                .error(
+                    &claim.origin,
+                    format!("{} {} is already taken by {}", claim.what, claim.key, other.at),
+                )
+                .path(&claim.at)
+                .also(&other.origin, "first used here")
+                .hint("give each its own");
+        } else {
+            first.insert((claim.what, &claim.key), claim);
+        }
+    }
+}
+
+/// Checks that fed pipelines exist, listen, and form no circle; tells each how many feed it.
+pub(super) fn links(claims: &[Claim], pipelines: &mut [PipelinePlan], diagnostics: &mut Diagnostics) {
+    let index: HashMap<String, usize> =
+        pipelines.iter().enumerate().map(|(i, p)| (p.name.to_string(), i)).collect();
+    let mut edges: Vec<(usize, usize, &Claim)> = Vec::new();
+    for claim in claims.iter().filter(|c| c.what == FEEDS) {
+        let Some(&to) = index.get(&claim.key) else {
+            diagnostics
+                .error(&claim.origin, format!("no pipeline is named `{}`", claim.key))
+                .path(&claim.at)
+                .choices(&claim.key, index.keys().map(String::as_str));
+            continue;
+        };
+        if !pipelines[to].sources.iter().any(|s| s.site.type_name == "pipeline") {
+            diagnostics
+                .error(&claim.origin, format!("pipeline `{}` does not take in other pipelines", claim.key))
+                .path(&claim.at)
+                .hint(format!("add a source of type \"pipeline\" to `{}`", claim.key));
+            continue;
+        }
+        pipelines[to].fed_by += 1;
+        if let Some(from) = owner(claim, pipelines.len()) {
+            edges.push((from, to, claim));
+        }
+    }
+    for (from, to, claim) in &edges {
+        if reaches(*to, *from, &edges) {
+            diagnostics
+                .error(
+                    &claim.origin,
+                    format!("pipelines feed each other in a circle: `{}` leads back here", claim.key),
+                )
+                .path(&claim.at)
+                .hint("let one of them end in another sink");
+        }
+    }
+}
+
+/// The pipeline whose sink made the claim, from the claim's path `pipelines[N]…`.
+fn owner(claim: &Claim, count: usize) -> Option<usize> {
+    (0..count).find(|&i| {
+        let prefix = Path::root().key("pipelines").index(i).key(ComponentKind::Sink.plural());
+        claim.at.as_str().starts_with(&format!("{prefix}["))
+    })
+}
+
+fn reaches(from: usize, to: usize, edges: &[(usize, usize, &Claim)]) -> bool {
+    let (mut seen, mut next) = (vec![from], vec![from]);
+    while let Some(here) = next.pop() {
+        if here == to {
+            return true;
+        }
+        for (a, b, _) in edges {
+            if *a == here && !seen.contains(b) {
+                seen.push(*b);
+                next.push(*b);
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,235 @@
+//! Config in, graph or diagnostics out, without any I/O: `check`, `run` and (later) reload share it, so what
+//! `check` accepts is what `run` builds.
+
+use std::sync::Arc;
+
+use super::claims;
+use crate::config::{
+    BufferFull, ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions,
+    RootOptions, Section,
+};
+use crate::flow::{
+    Bounds, Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
+    SourceFactory, WhenFull,
+};
+use crate::registry;
+
+/// A whole configuration, ready to be wired.
+pub struct Plan {
+    /// The options of the process.
+    pub root: RootOptions,
+    /// The pipelines, in the order of the config.
+    pub pipelines: Vec<PipelinePlan>,
+}
+
+/// One pipeline.
+pub struct PipelinePlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its limit.
+    pub rate_limit: Option<RateLimitOptions>,
+    /// Where rows enter.
+    pub sources: Vec<Planned<SourceFactory>>,
+    /// What they pass, in order.
+    pub filters: Vec<Planned<FilterFactory>>,
+    /// Where they leave.
+    pub sinks: Vec<PlannedSink>,
+    /// How many `pipeline` sinks of other pipelines feed this one.
+    pub fed_by: usize,
+}
+
+/// One component: who it is and how to make it.
+pub struct Planned<F> {
+    /// Who it is.
+    pub site: Arc<Site>,
+    /// Where it runs.
+    pub placement: Placement,
+    /// Makes a fresh one.
+    pub make: F,
+}
+
+/// One sink, with what lies before it.
+pub struct PlannedSink {
+    /// The sink.
+    pub sink: Planned<SinkFactory>,
+    /// Its own filters.
+    pub filters: Vec<Planned<FilterFactory>>,
+    /// Its buffer.
+    pub bounds: Bounds,
+}
+
+/// What building the components of one config collects.
+struct Planner<'a> {
+    diagnostics: &'a mut Diagnostics,
+    claims: Vec<Claim>,
+}
+
+/// Where a component of a pipeline is built.
+struct Place<'a> {
+    pipeline: &'a Arc<str>,
+    format: Option<&'a FormatOptions>,
+    kind: ComponentKind,
+    index: usize,
+}
+
+/// The plan of a loaded configuration, or `None` after errors; all of them are reported, not only the first.
+pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
+    let root = RootOptions::from_tree(tree, diagnostics);
+    let mut planner = Planner { diagnostics, claims: Vec::new() };
+    let written = tree.get("pipelines").and_then(Node::as_array).unwrap_or_default();
+    if written.is_empty() {
+        planner
+            .diagnostics
+            .error(&tree.origin, "no pipelines: there is nothing to run")
+            .path(&Path::root().key("pipelines"))
+            .hint("add a [[pipelines]] table with a source and a sink, or try `weir demo`");
+    }
+    if let Some(root) = &root
+        && root.server.enabled
+    {
+        claims::server(&root.server, tree, &mut planner.claims, planner.diagnostics);
+    }
+    // Each pipeline is read from its own node, so that a mistake elsewhere hides none of its components' mistakes.
+    let mut pipelines: Vec<_> =
+        written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
+    claims::conflicts(&planner.claims, planner.diagnostics);
+    claims::links(&planner.claims, &mut pipelines, planner.diagnostics);
+    if planner.diagnostics.has_errors() { None } else { Some(Plan { root: root?, pipelines }) }
+}
+
+/// An option of a pipeline that the root has read (and complained about) already.
+fn again<T: FromNode>(node: &Node, key: &str) -> Option<T> {
+    T::from_node(node.get(key)?, &Path::root(), &mut Diagnostics::new())
+}
+
+/// A pipeline's sections of one kind; those without a type were complained about already.
+fn sections(node: &Node, at: &Path, kind: ComponentKind) -> Vec<Section> {
+    let written = node.get(kind.plural()).and_then(Node::as_array).unwrap_or_default();
+    let at = at.key(kind.plural());
+    let read = |(i, node)| Section::from_node(node, &at.index(i), &mut Diagnostics::new());
+    written.iter().enumerate().filter_map(read).collect()
+}
+
+impl Planner<'_> {
+    fn pipeline(&mut self, index: usize, node: &Node) -> PipelinePlan {
+        let at = Path::root().key("pipelines").index(index);
+        let name: Arc<str> = node.get("name").and_then(Node::as_str).unwrap_or("?").into();
+        let [sources, filters, sinks] = ComponentKind::ALL.map(|kind| sections(node, &at, kind));
+        for kind in [ComponentKind::Source, ComponentKind::Sink] {
+            let none = node.get(kind.plural()).is_none_or(|n| n.as_array().is_some_and(<[Node]>::is_empty));
+            if none {
+                self.diagnostics
+                    .error(&node.origin, format!("pipeline `{name}` has no {}", kind.plural()))
+                    .path(&at.key(kind.plural()))
+                    .hint(format!(
+                        "add a [[pipelines.{}]] table; `weir list {0}` shows what there is",
+                        kind.plural()
+                    ));
+            }
+        }
+        let format: Option<FormatOptions> = again(node, "format");
+        let place = |kind, index| Place { pipeline: &name, format: format.as_ref(), kind, index };
+        let planned_sources = (sources.iter().enumerate())
+            .filter_map(|(i, s)| self.source(s, &place(ComponentKind::Source, i)))
+            .collect();
+        let planned_filters = self.filters(&filters, 0, &place(ComponentKind::Filter, 0));
+        let mut own_filters = filters.len();
+        let mut planned_sinks = Vec::new();
+        for (i, section) in sinks.iter().enumerate() {
+            let Some(sink) = self.sink(section, own_filters, &place(ComponentKind::Sink, i)) else {
+                continue;
+            };
+            own_filters += sink.filters.len();
+            planned_sinks.push(sink);
+        }
+        PipelinePlan {
+            name: name.clone(),
+            rate_limit: again(node, "rate_limit"),
+            sources: planned_sources,
+            filters: planned_filters,
+            sinks: planned_sinks,
+            fed_by: 0,
+        }
+    }
+
+    fn source(&mut self, section: &Section, place: &Place<'_>) -> Option<Planned<SourceFactory>> {
+        let descriptor = self.descriptor(section, place.kind)?;
+        let Build::Source(build) = descriptor.build else { return None };
+        let (planned, ()) = self.component(section, place, descriptor, build, |_, _| Some(()))?;
+        Some(planned)
+    }
+
+    fn filters(
+        &mut self,
+        sections: &[Section],
+        first: usize,
+        place: &Place<'_>,
+    ) -> Vec<Planned<FilterFactory>> {
+        let mut filters = Vec::new();
+        for (i, section) in sections.iter().enumerate() {
+            let kind = ComponentKind::Filter;
+            let Some(descriptor) = self.descriptor(section, kind) else { continue };
+            let Build::Filter(build) = descriptor.build else { continue };
+            let place = Place { kind, index: first + i, ..*place };
+            filters
+                .extend(self.component(section, &place, descriptor, build, |_, _| Some(())).map(|(p, ())| p));
+        }
+        filters
+    }
+
+    fn sink(&mut self, section: &Section, first_filter: usize, place: &Place<'_>) -> Option<PlannedSink> {
+        let descriptor = self.descriptor(section, place.kind)?;
+        let Build::Sink(build) = descriptor.build else { return None };
+        let (sink, shared) = self.component(section, place, descriptor, build, SinkOptions::read)?;
+        let filters = self.filters(&shared.filters, first_filter, place);
+        let when_full = match shared.buffer.when_full {
+            Some(BufferFull::Block) => WhenFull::Block,
+            Some(BufferFull::DropNewest) => WhenFull::DropNewest,
+            Some(BufferFull::DropOldest) => WhenFull::DropOldest,
+            None if descriptor.live => WhenFull::DropOldest,
+            None => WhenFull::Block,
+        };
+        let bounds =
+            Bounds { events_max: shared.buffer.max_events, bytes_max: shared.buffer.max_bytes.0, when_full };
+        Some(PlannedSink { sink, filters, bounds })
+    }
+
+    fn descriptor(&mut self, section: &Section, kind: ComponentKind) -> Option<&'static Descriptor> {
+        let found = registry::find(kind, &section.type_name);
+        if found.is_none() {
+            let names: Vec<&str> = registry::of_kind(kind).map(|d| d.name).collect();
+            section.unknown_type(kind, &names, self.diagnostics);
+        }
+        found
+    }
+
+    /// Reads a component's own options and `shared` ones from its section, then complains about what is left.
+    fn component<F, S>(
+        &mut self,
+        section: &Section,
+        place: &Place<'_>,
+        descriptor: &'static Descriptor,
+        build: fn(&mut crate::config::Reader<'_>, &mut BuildCx<'_>) -> Option<F>,
+        shared: impl FnOnce(&mut crate::config::Reader<'_>, &mut Diagnostics) -> Option<S>,
+    ) -> Option<(Planned<F>, S)> {
+        let mut reader = section.reader(place.kind, self.diagnostics)?;
+        let site = Site {
+            pipeline: place.pipeline.clone(),
+            kind: place.kind,
+            index: place.index,
+            type_name: descriptor.name,
+        };
+        let mut cx = BuildCx {
+            site: &site,
+            pipeline_format: place.format,
+            node: &section.node,
+            at: &section.path,
+            diagnostics: self.diagnostics,
+            claims: &mut self.claims,
+        };
+        let made = build(&mut reader, &mut cx);
+        let shared = shared(&mut reader, self.diagnostics);
+        reader.finish(self.diagnostics);
+        Some((Planned { site: Arc::new(site), placement: descriptor.placement, make: made? }, shared?))
+    }
+}

@@ -1,0 +1,235 @@
+//! Start and end of a whole plan. Start: listener, sinks, sources, each ready before the next. End, in the order
+//! of the flow: sources stop, chains finish, sinks empty their buffers, streams say goodbye; what is left at the
+//! deadline is dropped and counted.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
+
+use super::plan::Plan;
+use super::supervise::{self, Running};
+use super::wire::{WiredPipeline, wire};
+use crate::base::shutdown::Shutdown;
+use crate::base::task;
+use crate::flow::{Board, Health, Intake, Reason, Shared, State, TaskCx};
+
+/// How often filters that hold rows are asked to let go.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the start waits for components that are slow to bind or open before it goes on without them.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a run is given from outside.
+pub struct Services {
+    /// What components share; its board and router are read by the HTTP API.
+    pub shared: Arc<Shared>,
+    /// Where state survives restarts.
+    pub state_dir: Arc<Path>,
+    /// Serves the shared HTTP listener until shutdown; given by the layer above, which knows the API.
+    pub serve: Box<dyn FnOnce(TcpListener, Shutdown) -> Running + Send>,
+}
+
+/// What is known once everything is started.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Where the shared router listens.
+    pub server: Option<SocketAddr>,
+    /// The pipelines' names, in the order of the config.
+    pub pipelines: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunReport {
+    /// The deadline passed, or a second signal came, before everything was delivered.
+    pub forced: bool,
+    /// Events dropped because of that.
+    pub undelivered_events: u64,
+}
+
+/// Why nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartError {
+    /// What failed and why.
+    pub message: String,
+    /// The way out, if there is a usual one.
+    pub hint: Option<String>,
+    /// The exit code: 69 unavailable, 73 cannot create, 74 I/O.
+    pub exit_code: u8,
+}
+
+/// Runs a plan until its sources have ended or `shutdown` drains, then empties it.
+///
+/// # Errors
+/// When the shared listener cannot be bound, or a component fails for good before it was ever ready.
+pub async fn run(
+    plan: Plan,
+    services: Services,
+    shutdown: Shutdown,
+    on_started: impl FnOnce(&Started),
+) -> Result<RunReport, StartError> {
+    let listener = match plan.root.server.enabled {
+        true => Some(bind(&plan.root.server.listen.to_string()).await?),
+        false => None,
+    };
+    let server = listener.as_ref().and_then(|l| l.local_addr().ok());
+    let timeout = plan.root.shutdown_timeout;
+    let fed: Vec<_> = plan.pipelines.iter().map(|p| (p.name.clone(), p.fed_by)).collect();
+    for (name, senders) in fed {
+        services.shared.get::<crate::flow::Links>().expect(&name, senders);
+    }
+    let pipelines: Vec<WiredPipeline> = plan.pipelines.into_iter().map(wire).collect();
+    let board = services.shared.get::<Board>();
+    board.publish(pipelines.iter().map(|p| p.entry.clone()).collect());
+    let names = pipelines.iter().map(|p| p.name.to_string()).collect();
+    let intakes: Vec<Arc<Intake>> = pipelines.iter().map(|p| p.intake.clone()).collect();
+
+    let (flow, server_stop) = (shutdown.child(), Shutdown::new());
+    let serving = listener.map(|l| (services.serve)(l, server_stop.clone()));
+    let running = start(pipelines, &services.shared, &services.state_dir, &flow).await;
+    if let Some(failed) = first_failure(&board) {
+        flow.abort();
+        return Err(failed);
+    }
+    on_started(&Started { server, pipelines: names });
+
+    let all = join_all(running);
+    tokio::pin!(all);
+    let forced = tokio::select! {
+        _ = &mut all => false,
+        () = shutdown.draining() => {
+            tokio::select! {
+                _ = &mut all => false,
+                () = tokio::time::sleep(timeout) => true,
+                () = shutdown.aborted() => true,
+            }
+        }
+    };
+    if forced {
+        flow.abort();
+        intakes.iter().flat_map(|i| i.branches()).for_each(|b| b.queue.abort());
+        // Aborted futures are dropped at their next await; a thread stuck in a system call is left behind.
+        tokio::time::timeout(Duration::from_millis(500), &mut all).await.ok();
+        intakes.iter().flat_map(|i| i.branches()).for_each(|b| b.queue.abort());
+    }
+    server_stop.drain();
+    if let Some(serving) = serving {
+        let grace = if forced { Duration::from_millis(200) } else { timeout.min(Duration::from_secs(3)) };
+        if tokio::time::timeout(grace, serving).await.is_err() {
+            server_stop.abort();
+        }
+    }
+    Ok(RunReport { forced, undelivered_events: undelivered(&board) })
+}
+
+/// Binds the shared listener.
+async fn bind(address: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|e| {
+        let in_use = e.kind() == std::io::ErrorKind::AddrInUse;
+        StartError {
+            message: format!("cannot listen on {address}: {}", if in_use { "address in use".to_owned() } else { e.to_string() }),
+            hint: in_use.then(|| {
+                "another weir may be running; choose another port with --server.listen 127.0.0.1:PORT, or end the other program".to_owned()
+            }),
+            exit_code: 69,
+        }
+    })
+}
+
+/// Starts all sinks, then, when they are ready, all sources. Each returned future is one pipeline.
+async fn start(
+    pipelines: Vec<WiredPipeline>,
+    shared: &Arc<Shared>,
+    state_dir: &Arc<Path>,
+    shutdown: &Shutdown,
+) -> Vec<Running> {
+    let mut waiting = Vec::new();
+    let mut begun = Vec::new();
+    for pipeline in pipelines {
+        let mut sinks = Vec::new();
+        for wired in pipeline.sinks {
+            // Sinks end when their buffer is closed and empty, not when sources are told to stop.
+            let cx = context(&wired, shared, state_dir, shutdown);
+            waiting.push(wired.health.clone());
+            sinks.push(supervise::start_sink(wired, cx));
+        }
+        begun.push((pipeline.intake, pipeline.sources, sinks));
+    }
+    all_started(std::mem::take(&mut waiting)).await;
+    let mut running = Vec::new();
+    for (intake, wired_sources, sinks) in begun {
+        let mut sources = Vec::new();
+        for wired in wired_sources {
+            let cx = context(&wired, shared, state_dir, shutdown);
+            waiting.push(wired.health.clone());
+            sources.push(supervise::start_source(wired, cx));
+        }
+        let handle = task::spawn(pipeline(intake, sources, sinks, shutdown.clone()));
+        running.push(Box::pin(async move { drop(handle.await) }) as Running);
+    }
+    all_started(waiting).await;
+    running
+}
+
+fn context<F, E>(
+    wired: &super::wire::Wired<F, E>,
+    shared: &Arc<Shared>,
+    state_dir: &Arc<Path>,
+    shutdown: &Shutdown,
+) -> TaskCx {
+    TaskCx {
+        site: wired.planned.site.clone(),
+        shutdown: shutdown.clone(),
+        meter: wired.meter.clone(),
+        shared: shared.clone(),
+        state_dir: state_dir.clone(),
+        health: wired.health.clone(),
+    }
+}
+
+async fn all_started(healths: Vec<Arc<Health>>) {
+    let started = join_all(healths.iter().map(|h| h.started()));
+    tokio::time::timeout(START_PATIENCE, started).await.ok();
+}
+
+/// One pipeline from start to end: its sources, then the chain's last words, then its sinks.
+async fn pipeline(intake: Arc<Intake>, sources: Vec<Running>, sinks: Vec<Running>, shutdown: Shutdown) {
+    let sources = join_all(sources);
+    tokio::pin!(sources);
+    if intake.ticks() {
+        let mut beat = tokio::time::interval(TICK);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = &mut sources => break,
+                _ = beat.tick() => intake.tick().await,
+            }
+        }
+    } else {
+        sources.await;
+    }
+    tokio::select! {
+        () = intake.finish() => {}
+        () = shutdown.aborted() => {}
+    }
+    join_all(sinks).await;
+}
+
+/// A component that failed for good before it was ever ready makes the start fail.
+fn first_failure(board: &Board) -> Option<StartError> {
+    board.not_ready().into_iter().find_map(|c| match c.state {
+        State::Failed { why } => {
+            Some(StartError { message: format!("{}: {why}", c.component), hint: None, exit_code: 69 })
+        }
+        _ => None,
+    })
+}
+
+fn undelivered(board: &Board) -> u64 {
+    let pipelines = board.pipelines();
+    let meters = pipelines.iter().flat_map(|p| p.components.iter().map(|c| &c.meter).chain([&p.meter]));
+    meters.map(|m| m.snapshot().dropped(Reason::Aborted)).sum()
+}

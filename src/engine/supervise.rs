@@ -1,0 +1,190 @@
+//! Keeps one component running: starts it, catches its faults and panics, starts a fresh one after a backoff, and
+//! ends it when shutdown says so. A component's end never takes another down.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::wire::Wired;
+use crate::base::backoff::Backoff;
+use crate::base::clock;
+use crate::base::rng::Rng;
+use crate::base::task::{self, panic_text};
+use crate::flow::{
+    Fault, Inlet, Meter, Outlet, Placement, Reason, SinkFactory, SourceFactory, State, TaskCx,
+};
+
+const BACKOFF_INITIAL: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A component that ran this long starts its backoff anew.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// How one start of a component ended.
+enum Ended {
+    Ok,
+    Fault(Fault),
+    Panic(String),
+    Aborted,
+}
+
+async fn guarded(run: impl Future<Output = Result<(), Fault>>, cx: &TaskCx) -> Ended {
+    let outcome = AssertUnwindSafe(async {
+        tokio::select! {
+            biased;
+            () = cx.shutdown.aborted() => Ended::Aborted,
+            done = run => done.map_or_else(Ended::Fault, |()| Ended::Ok),
+        }
+    });
+    outcome.catch_unwind().await.unwrap_or_else(|payload| Ended::Panic(panic_text(payload.as_ref())))
+}
+
+/// What to do after a start ended.
+enum Next {
+    Finished,
+    Failed,
+    Again,
+    Aborted,
+}
+
+/// The restart policy of one component.
+struct Supervisor<'a> {
+    cx: &'a TaskCx,
+    backoff: Backoff,
+}
+
+impl Supervisor<'_> {
+    fn new(cx: &TaskCx) -> Supervisor<'_> {
+        Supervisor { cx, backoff: Backoff::new(BACKOFF_INITIAL, BACKOFF_MAX, Rng::from_entropy()) }
+    }
+
+    /// Runs one start and waits out the pause before the next, if there is to be one. `stop_when_draining`: a
+    /// source is not started again once shutdown has begun.
+    async fn once(&mut self, run: impl Future<Output = Result<(), Fault>>, stop_when_draining: bool) -> Next {
+        let started = clock::now();
+        let (why, after) = match guarded(run, self.cx).await {
+            Ended::Ok => return Next::Finished,
+            Ended::Aborted => return Next::Aborted,
+            Ended::Fault(Fault::Fatal { why }) => {
+                tracing::error!(component = %self.cx.site.id(), "failed for good: {why}");
+                self.cx.meter.error();
+                self.cx.health.set(State::Failed { why });
+                return Next::Failed;
+            }
+            Ended::Fault(Fault::Retry { why, after }) => (why, after),
+            Ended::Panic(why) => (format!("bug in the component: {why}"), None),
+        };
+        if started.elapsed() > SETTLED_AFTER {
+            self.backoff.reset();
+        }
+        let pause = self.backoff.next_delay().max(after.unwrap_or_default());
+        tracing::error!(component = %self.cx.site.id(), "{why}; starting again in {pause:.1?}");
+        self.cx.meter.error();
+        self.cx.health.set(State::Restarting { why });
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.cx.shutdown.aborted() => return Next::Aborted,
+            () = self.cx.shutdown.draining(), if stop_when_draining => return Next::Finished,
+        }
+        self.cx.meter.restarted();
+        Next::Again
+    }
+}
+
+async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx) {
+    let mut supervisor = Supervisor::new(&cx);
+    loop {
+        let mut source = make();
+        match supervisor.once(source.run(&out, &cx), true).await {
+            Next::Again => {}
+            Next::Failed => return,
+            Next::Finished | Next::Aborted => return cx.health.set(State::Finished),
+        }
+    }
+}
+
+async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx) {
+    let mut supervisor = Supervisor::new(&cx);
+    loop {
+        let mut sink = make();
+        let next = supervisor.once(sink.run(&mut inlet, &cx), false).await;
+        drop(sink);
+        match next {
+            Next::Again => {}
+            Next::Failed => return refuse(&mut inlet, &cx).await,
+            Next::Aborted => return cx.health.set(State::Finished),
+            Next::Finished => {
+                cx.health.set(State::Finished);
+                return refuse(&mut inlet, &cx).await;
+            }
+        }
+    }
+}
+
+/// A sink that has ended takes nothing more: what still comes is counted as rejected, and stalls nobody.
+async fn refuse(inlet: &mut Inlet, cx: &TaskCx) {
+    loop {
+        tokio::select! {
+            lease = inlet.recv() => match lease {
+                Some(lease) => lease.dropped(Reason::Rejected),
+                None => return,
+            },
+            () = cx.shutdown.aborted() => return,
+        }
+    }
+}
+
+/// A running component: resolves when it has ended.
+pub(super) type Running = futures_util::future::BoxFuture<'static, ()>;
+
+/// Starts a source where it belongs.
+pub(super) fn start_source(wired: Wired<SourceFactory, Outlet>, cx: TaskCx) -> Running {
+    let name = wired.planned.site.type_name;
+    place(wired.planned.placement, name, cx.clone(), supervise_source(wired.planned.make, wired.end, cx))
+}
+
+/// Starts a sink where it belongs.
+pub(super) fn start_sink(wired: Wired<SinkFactory, Inlet>, cx: TaskCx) -> Running {
+    let name = wired.planned.site.type_name;
+    place(wired.planned.placement, name, cx.clone(), supervise_sink(wired.planned.make, wired.end, cx))
+}
+
+fn place(
+    placement: Placement,
+    name: &str,
+    cx: TaskCx,
+    future: impl Future<Output = ()> + Send + 'static,
+) -> Running {
+    match placement {
+        Placement::Task => {
+            let handle = task::spawn(future);
+            async move {
+                if let Err(e) = handle.await {
+                    fallen(&cx, &cx.meter, &e.to_string());
+                }
+            }
+            .boxed()
+        }
+        Placement::Thread => match task::spawn_thread(name, future) {
+            Ok(done) => async move {
+                if done.await.is_err() {
+                    fallen(&cx, &cx.meter, "its thread ended without a word");
+                }
+            }
+            .boxed(),
+            Err(e) => {
+                fallen(&cx, &cx.meter, &format!("no thread for it: {e}"));
+                futures_util::future::ready(()).boxed()
+            }
+        },
+    }
+}
+
+/// The supervisor itself failed: a bug, or a machine out of threads.
+fn fallen(cx: &TaskCx, meter: &Arc<Meter>, why: &str) {
+    tracing::error!(component = %cx.site.id(), "supervision failed: {why}");
+    meter.error();
+    cx.health.set(State::Failed { why: why.to_owned() });
+}

@@ -1,0 +1,118 @@
+//! Documentation that cannot go stale: the reference and the schema are generated and compared, the example names
+//! every option there is, and every TOML block in the docs is accepted by `check`.
+//! `WEIR_REWRITE_DOCS=1 cargo test --test docs` writes the generated files anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use logweir::config::{self, Catalog, ComponentKind, Diagnostics, Environment, LoadRequest};
+use logweir::engine;
+use logweir::registry::Registry;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares a generated file with what is committed, or writes it when asked to.
+fn generated(path: &str, text: &str) {
+    let path = root().join(path);
+    if std::env::var_os("WEIR_REWRITE_DOCS").is_some() {
+        fs::write(&path, text).expect("writable");
+        return;
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "{} is stale; run: WEIR_REWRITE_DOCS=1 cargo test --test docs",
+        path.strip_prefix(root()).unwrap_or(&path).display()
+    );
+}
+
+/// What `check` says of a file: nothing, or the rendered errors.
+fn check(file: &Path) -> Result<(), String> {
+    let request = LoadRequest {
+        files: vec![file.to_owned()],
+        environment: Environment::from_pairs([("HOSTNAME", "node-1")]),
+        ..LoadRequest::default()
+    };
+    let mut diagnostics = Diagnostics::new();
+    if let Some(loaded) = config::load(&request, &Registry, &mut diagnostics) {
+        engine::plan(&loaded.tree, &mut diagnostics);
+    }
+    if diagnostics.has_errors() { Err(diagnostics.render_human(false)) } else { Ok(()) }
+}
+
+#[test]
+fn the_reference_is_what_the_code_declares() {
+    generated("docs/REFERENCE.md", &config::reference_markdown(&Registry));
+}
+
+#[test]
+fn the_schema_is_what_the_code_declares() {
+    let schema = serde_json::to_string_pretty(&config::json_schema(&Registry)).expect("JSON");
+    generated("docs/weir.schema.json", &(schema + "\n"));
+}
+
+#[test]
+fn the_example_is_accepted() {
+    check(&root().join("pipelines.toml.example")).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn the_example_names_every_component_and_option() {
+    let example = fs::read_to_string(root().join("pipelines.toml.example")).expect("the example is there");
+    let has = |word: &str| {
+        example.lines().any(|l| l.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == word))
+    };
+    let mut missing = Vec::new();
+    for kind in ComponentKind::ALL {
+        for name in Registry.names(kind) {
+            if !example.contains(&format!("type = \"{name}\"")) {
+                missing.push(format!("{} {name}", kind.as_str()));
+            }
+            for field in Registry.component(kind, name).unwrap_or_default() {
+                if !has(field.name) {
+                    missing.push(format!("{} {name}: {}", kind.as_str(), field.name));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "pipelines.toml.example lacks:\n{}", missing.join("\n"));
+}
+
+fn markdown_files(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            markdown_files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "md") {
+            out.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_toml_block_in_the_docs_is_accepted() {
+    let mut files = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    markdown_files(&root().join("docs"), &mut files);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut blocks, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = fs::read_to_string(&file).expect("readable");
+        for (at, block) in text.split("```toml\n").skip(1).enumerate() {
+            let block = block.split("```").next().unwrap_or_default();
+            // A block that shows one component's section is no whole config.
+            if !block.contains("[[pipelines]]") {
+                continue;
+            }
+            let path = dir.path().join("block.toml");
+            fs::write(&path, block).expect("writable");
+            blocks += 1;
+            if let Err(errors) = check(&path) {
+                wrong.push(format!("{}, block {}:\n{errors}", file.display(), at + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(blocks > 0, "no block was found");
+}
