@@ -24,6 +24,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),
+    Descriptor::sink::<sinks::tcp::Tcp>(),
 ];
 
 /// The component of that kind and name.
