@@ -75,7 +75,7 @@ fn arrived(dir: &Path) -> HashMap<u64, u64> {
     let mut seen = HashMap::new();
     for line in text.split(|b| *b == b'\n') {
         let line = String::from_utf8_lossy(line);
-        let number = line.strip_prefix("line ").filter(|l| l.len() == 66).and_then(|l| l[..10].parse().ok());
+        let number = line.strip_prefix("line ").filter(|l| l.len() == 64).and_then(|l| l[..10].parse().ok());
         if let Some(number) = number.filter(|_| line.ends_with(", end")) {
             *seen.entry(number).or_insert(0) += 1;
         }
