@@ -70,7 +70,9 @@ impl Quick {
         let mut sources = Vec::new();
         if !self.program.is_empty() {
             let command = Node::from(self.program.clone());
-            sources.push(component("exec", [("command", command), ("stream", "both".into())]));
+            // Its end is the end: weir exits with its code.
+            let options = [("command", command), ("stream", "both".into()), ("restart", "never".into())];
+            sources.push(component("exec", options));
         }
         if !self.flags.input_file.is_empty() {
             sources.push(component("file", [("path", flags("--input-file", &self.flags.input_file))]));
