@@ -14,6 +14,7 @@ pub mod net;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
+pub mod tail;
 #[cfg(test)]
 pub mod testing;
 pub mod web;

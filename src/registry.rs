@@ -9,6 +9,8 @@ use crate::{filters, sinks, sources};
 pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::source::<sources::stdin::Stdin>(),
     Descriptor::source::<sources::exec::Exec>(),
+    Descriptor::source::<sources::file::File>(),
+    Descriptor::source::<sources::directory::Directory>(),
     Descriptor::source::<sources::generate::Generate>(),
     Descriptor::source::<sources::pipeline::PipelineSource>(),
     Descriptor::filter::<filters::include::Include>(),
@@ -22,6 +24,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),
+    Descriptor::sink::<sinks::tcp::Tcp>(),
 ];
 
 /// The component of that kind and name.

@@ -55,6 +55,7 @@ fn usage_errors_exit_with_64_and_name_the_nearest() {
         (&["--logging.level"], "option `--logging.level` needs a value"),
         (&["--input-tcp", "127.0.0.1:1"], "unknown option `--input-tcp`"),
         (&["--query", "x"], "unknown option `--query`"),
+        (&["config", "--input-stdin"], "it belongs to another command"),
         (&["--output-stdout"], "no input"),
         (&["--input-stdin", "--name", "A B"], "invalid `--name`"),
         (&["--input-stdin", "-c", "x.toml"], "exclude each other"),

@@ -122,7 +122,7 @@ fn a_second_signal_forces_the_end() {
     // Held open until here: a closed pipe would be an end of its own.
     let stdout = child.stdout.take();
     let run = wait(child);
-    assert_eq!(run.code, 74);
+    assert_eq!(run.code, 74, "{run:?}");
     drop(stdout);
 }
 

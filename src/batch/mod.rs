@@ -138,7 +138,8 @@ impl Batch {
     /// Copies the live rows into an arena of their own when they are under a quarter of what they keep alive, so
     /// that a queue of survivors does not pin what was filtered away.
     pub fn compacted(self) -> Batch {
-        if self.bytes() * 4 >= self.arena.pinned_bytes() || self.is_empty() {
+        // A copy holds a delimiter per row, too.
+        if (self.bytes() + self.events()) * 4 >= self.arena.pinned_bytes() || self.is_empty() {
             return self;
         }
         let mut builder = BatchBuilder::with_capacity(
@@ -207,6 +208,13 @@ mod tests {
         let small = batch.compacted();
         assert_eq!(lines(&small), before);
         assert!(small.arena().pinned_bytes() < pinned / 4);
+    }
+
+    #[test]
+    fn compaction_leaves_empty_lines_where_they_are() {
+        let batch = Batch::from_lines("t", vec![""; 1000]);
+        let text = batch.arena().text().as_ptr();
+        assert_eq!(batch.compacted().arena().text().as_ptr(), text);
     }
 
     #[test]

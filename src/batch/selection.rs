@@ -127,15 +127,10 @@ impl Selection {
     }
 
     fn of_words(&self, words: &[u64], first: u32, end: u32, spans: &[Span]) -> Selection {
-        let part = Selection { first, end, mask: Some(words.into()), count: 0, bytes: 0 };
-        let mut part = part.counted(spans);
-        if part.count == end - first {
-            part.mask = None;
-        }
-        part
+        Selection { first, end, mask: Some(words.into()), count: 0, bytes: 0 }.counted(spans)
     }
 
-    /// Computes the counts and tightens the bounds to the live rows.
+    /// Computes the counts and tightens the bounds to the live rows; neighbours need no bitmap.
     fn counted(mut self, spans: &[Span]) -> Selection {
         if self.mask.is_none() {
             self.count = self.end - self.first;
@@ -151,7 +146,8 @@ impl Selection {
             count += 1;
             bytes += spans[row as usize].len() as u64;
         }
-        Selection { first: low, end: high, mask: self.mask, count, bytes }
+        let mask = self.mask.filter(|_| count < high - low);
+        Selection { first: low, end: high, mask, count, bytes }
     }
 }
 
@@ -195,6 +191,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn neighbours_that_are_left_are_dense_again() {
+        let spans: Vec<Span> = (0..200).map(|i| Span::new(i * 10, 9)).collect();
+        let mut mask = Mask::empty(200);
+        (70..140).for_each(|row| mask.set(row));
+        let middle = Selection::all(&spans).narrowed(mask.clone(), &spans);
+        assert_eq!((middle.is_dense(), middle.bounds()), (true, (70, 140)));
+        mask.set(0);
+        let (one, rest) = Selection::all(&spans).narrowed(mask, &spans).split_at(1, &spans);
+        assert_eq!((one.bounds(), rest.bounds(), rest.is_dense()), ((0, 1), (70, 140), true));
+    }
 
     proptest! {
         #[test]

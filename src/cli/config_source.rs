@@ -177,6 +177,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_demo_is_a_configuration_without_findings() {
+        let environment = Environment::from_pairs::<String, String>([]);
+        let source = ConfigSource::files(vec![], vec![], environment).demo();
+        let mut findings = Diagnostics::new();
+        let loaded = source.load(&mut findings).unwrap().unwrap();
+        let plan = crate::engine::plan(&loaded.tree, &mut findings);
+        assert!(findings.is_empty(), "{}", findings.render_human(false));
+        assert_eq!(plan.unwrap().pipelines.len(), 3);
+    }
+
+    #[test]
     fn a_chosen_address_is_left_alone() {
         let mut tree = Node::table([("server", Node::table([("listen", Node::from("127.0.0.1:1"))]))]);
         assert!(!avoid_taken_port(&mut tree));

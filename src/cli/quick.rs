@@ -6,6 +6,9 @@ use super::exit::Failure;
 use crate::config::root::PipelineName;
 use crate::config::{Node, Source};
 
+/// A line beyond the usual limit would be cut, and what passes through is to stay as it is.
+const LINE_SIZE: &str = "64MiB";
+
 /// What a quick configuration is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quick {
@@ -69,17 +72,21 @@ impl Quick {
     fn sources(&self) -> Vec<Node> {
         let mut sources = Vec::new();
         if !self.program.is_empty() {
-            let command = Node::from(self.program.clone());
-            // Its end is the end: weir exits with its code.
-            let options = [("command", command), ("stream", "both".into()), ("restart", "never".into())];
-            sources.push(component("exec", options));
+            sources.push(component(
+                "exec",
+                [
+                    ("command", Node::from(self.program.clone())),
+                    ("stream", "both".into()),
+                    ("restart", "never".into()),
+                    ("max_line_size", LINE_SIZE.into()),
+                ],
+            ));
         }
         if !self.flags.input_file.is_empty() {
             sources.push(component("file", [("path", flags("--input-file", &self.flags.input_file))]));
         }
         if self.reads_stdin() {
-            // A line beyond the usual limit would be cut, and what passes through is to stay as it is.
-            sources.push(component("stdin", [("max_line_size", Node::from("64MiB"))]));
+            sources.push(component("stdin", [("max_line_size", LINE_SIZE.into())]));
         }
         sources
     }

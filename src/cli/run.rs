@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use super::banner::{Banner, Live};
 use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
 use super::exit::{Exit, Failure};
@@ -80,7 +82,11 @@ async fn drive(
     let services = Services {
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
-        serve: Box::new(move |listener, shutdown| web::serve(listener, served, shutdown)),
+        // On a task of its own, because the engine only waits for its end.
+        serve: Box::new(move |listener, shutdown| {
+            let serving = task::spawn(web::serve(listener, served, shutdown));
+            async move { drop(serving.await) }.boxed()
+        }),
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         tracing::info!("started, {} pipelines", started.pipelines.len());
@@ -96,15 +102,19 @@ async fn drive(
     })?;
     let program = shared.get::<ExitStatusSlot>().get().filter(|_| mode == Mode::Quick);
     let lost = report.undelivered_events;
-    if lost > 0 {
-        tracing::error!("stopped before everything was delivered: {lost} events dropped");
+    // A component that hangs in a system call cannot even say what it had in hand.
+    let incomplete = report.forced || lost > 0;
+    if incomplete {
+        tracing::error!(
+            "stopped before everything was delivered: {lost} events dropped, and what hangs in a write"
+        );
     } else {
         tracing::info!("stopped, everything is delivered");
     }
     Ok(match program {
         // As the system does, the lowest eight bits.
         Some(code) => Exit((code & 0xff) as u8),
-        None if lost > 0 => Exit::IO,
+        None if incomplete => Exit::IO,
         None => Exit::OK,
     })
 }

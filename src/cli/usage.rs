@@ -52,6 +52,10 @@ fn unknown_argument(error: &clap::Error) -> Failure {
     let own = known.len();
     known.extend(RootOptions::fields().iter().map(|f| format!("--{}", f.name)));
     let failure = Failure::usage(format!("unknown option `{given}`"));
+    if known[..own].iter().any(|flag| flag == given) {
+        return failure
+            .hint("it belongs to another command: `weir --help` and `weir COMMAND --help` show which");
+    }
     let name = text(error, ContextKind::SuggestedArg)
         .or_else(|| nearest(given, known[..own].iter().map(String::as_str)))
         .or_else(|| nearest(given, known[own..].iter().map(String::as_str)));

@@ -58,7 +58,7 @@ impl Format {
 }
 
 impl Format {
-    /// A name that two formats share only if they write the same bytes.
+    /// A name that two formats share only if they write the same bytes for the same pipeline.
     pub fn key(&self) -> Arc<str> {
         format!("{self:?}").into()
     }
@@ -93,12 +93,20 @@ impl<'a> RowEncoder<'a> {
             Format::Text(template, time) => template.write(self.batch, row, self.pipeline, time, out),
             Format::Json(time) => {
                 out.extend_from_slice(b"{\"timestamp\":");
-                if time.is_number() {
-                    time.write(self.batch.timestamp(row), out);
-                } else {
-                    out.push(b'"');
-                    time.write(self.batch.timestamp(row), out);
-                    out.push(b'"');
+                let at = self.batch.timestamp(row);
+                match time {
+                    TimestampFormat::UnixSeconds | TimestampFormat::UnixMillis => time.write(at, out),
+                    TimestampFormat::Rfc3339 => {
+                        out.push(b'"');
+                        time.write(at, out);
+                        out.push(b'"');
+                    }
+                    TimestampFormat::Pattern(_) => {
+                        // A pattern may hold anything, quotes and line breaks too.
+                        let mut text = Vec::new();
+                        time.write(at, &mut text);
+                        json::string_into(out, &text);
+                    }
                 }
                 match self.batch.level(row) {
                     Some(level) => {
@@ -130,6 +138,14 @@ pub fn lines(batch: &Batch, format: &Format, key: &Arc<str>, pipeline: &Arc<str>
             return batch.arena().text().slice_ref(slice);
         }
     }
+    let own_key;
+    let key = match format {
+        Format::Text(template, _) if template.names_pipeline() => {
+            own_key = Arc::from(format!("{pipeline} {key}"));
+            &own_key
+        }
+        _ => key,
+    };
     batch.encoding(key, |batch| {
         let mut out = Vec::new();
         encode_lines(batch, format, pipeline, &mut out);
@@ -238,6 +254,26 @@ mod tests {
         let mut slices = Vec::new();
         raw_slices(&batch, |s| slices.push(s));
         assert_eq!(slices, [&b"a\n\nb\n"[..]]);
+    }
+
+    /// A batch that goes on into another pipeline keeps its arena, and with it what was encoded there.
+    #[test]
+    fn each_pipeline_writes_its_own_name() {
+        let (batch, time) = (Batch::from_lines("t", ["x"]), TimestampFormat::Rfc3339);
+        let format = Format::Text(Template::parse("{pipeline}").unwrap(), time);
+        let (key, other) = (format.key(), batch.clone());
+        assert_eq!(lines(&batch, &format, &key, &"a".into()), "a\n");
+        assert_eq!(lines(&other, &format, &key, &"b".into()), "b\n");
+    }
+
+    #[test]
+    fn json_stays_json_whatever_the_timestamp_pattern_says() {
+        let time = TimestampFormat::parse("\"%Y\"\\\n").unwrap();
+        let mut out = Vec::new();
+        encode_lines(&Batch::from_lines("t", ["x"]), &Format::Json(time), &"p".into(), &mut out);
+        assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1, "one line a row");
+        let row: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert!(row["timestamp"].as_str().unwrap().starts_with('"'));
     }
 
     #[test]

@@ -43,6 +43,13 @@ impl LineFramer {
         LineFramer { line_bytes_max: line_bytes_max.max(1), oversize, skipping: false }
     }
 
+    /// The same framer within a line that is being skipped, as [`LineFramer::is_skipping`] said of an earlier one.
+    #[must_use]
+    pub fn resumed(mut self, skipping: bool) -> LineFramer {
+        self.skipping = skipping;
+        self
+    }
+
     /// Longest line in bytes.
     pub fn line_bytes_max(&self) -> usize {
         self.line_bytes_max

@@ -1,5 +1,7 @@
 //! Text templates such as `{timestamp} {level} {message}`, compiled once and filled per row.
 
+use std::io::Write;
+
 use crate::batch::{Batch, Timestamp};
 
 /// How a template or the JSON format writes an event's time.
@@ -52,7 +54,7 @@ impl TimestampFormat {
                 return out.extend_from_slice(text.unwrap_or_default().as_bytes());
             }
         };
-        out.extend_from_slice(number.to_string().as_bytes());
+        write!(out, "{number}").ok();
     }
 }
 
@@ -114,6 +116,11 @@ impl Template {
                 Err(format!("unknown placeholder {{{name}}}, allowed are {{{}}}", PLACEHOLDERS.join("}, {")))
             }
         }
+    }
+
+    /// Whether rows differ between pipelines.
+    pub fn names_pipeline(&self) -> bool {
+        self.parts.contains(&Part::Pipeline)
     }
 
     /// Appends a row.

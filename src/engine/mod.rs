@@ -2,6 +2,8 @@
 //! the queues and counters of a plan, `supervise` keeps components running, `run` orders start and end.
 
 mod claims;
+#[cfg(test)]
+mod hostile_tests;
 mod plan;
 mod run;
 mod supervise;

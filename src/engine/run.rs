@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use super::plan::Plan;
 use super::supervise::{self, Running};
 use super::wire::{WiredPipeline, wire};
+use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::flow::{Board, Health, Intake, Reason, Shared, State, TaskCx};
@@ -21,6 +22,9 @@ use crate::flow::{Board, Health, Intake, Reason, Shared, State, TaskCx};
 const TICK: Duration = Duration::from_millis(100);
 /// How long the start waits for components that are slow to bind or open before it goes on without them.
 const START_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the shared server may take to say goodbye to its clients: at least, even after the deadline, and at most.
+const FAREWELL_MIN: Duration = Duration::from_millis(200);
+const FAREWELL_MAX: Duration = Duration::from_secs(3);
 
 /// What a run is given from outside.
 pub struct Services {
@@ -28,7 +32,7 @@ pub struct Services {
     pub shared: Arc<Shared>,
     /// Where state survives restarts.
     pub state_dir: Arc<Path>,
-    /// Serves the shared HTTP listener until shutdown; given by the layer above, which knows the API.
+    /// Serves the shared HTTP listener until shutdown, as a task of its own; given by the layer above, which knows the API.
     pub serve: Box<dyn FnOnce(TcpListener, Shutdown) -> Running + Send>,
 }
 
@@ -48,6 +52,8 @@ pub struct RunReport {
     pub forced: bool,
     /// Events dropped because of that.
     pub undelivered_events: u64,
+    /// Components that were down for good at the end, each with why; a run whose only source failed ends by itself.
+    pub failed: Vec<String>,
 }
 
 /// Why nothing was started.
@@ -88,22 +94,27 @@ pub async fn run(
     let intakes: Vec<Arc<Intake>> = pipelines.iter().map(|p| p.intake.clone()).collect();
 
     let (flow, server_stop) = (shutdown.child(), Shutdown::new());
-    let serving = listener.map(|l| (services.serve)(l, server_stop.clone()));
-    let running = start(pipelines, &services.shared, &services.state_dir, &flow).await;
-    if let Some(failed) = first_failure(&board) {
-        flow.abort();
-        return Err(failed);
-    }
+    let serving = listener.map(|l| task::spawn((services.serve)(l, server_stop.clone())));
+    let running = match start(pipelines, &services.shared, &services.state_dir, &board, &flow).await {
+        Ok(running) => running,
+        Err(failed) => {
+            flow.abort();
+            server_stop.abort();
+            return Err(failed);
+        }
+    };
     on_started(&Started { server, pipelines: names });
 
     let all = join_all(running);
     tokio::pin!(all);
+    let mut deadline = None;
     let forced = tokio::select! {
         _ = &mut all => false,
         () = shutdown.draining() => {
+            let end = *deadline.insert(clock::now() + timeout);
             tokio::select! {
                 _ = &mut all => false,
-                () = tokio::time::sleep(timeout) => true,
+                () = tokio::time::sleep_until(end) => true,
                 () = shutdown.aborted() => true,
             }
         }
@@ -117,12 +128,19 @@ pub async fn run(
     }
     server_stop.drain();
     if let Some(serving) = serving {
-        let grace = if forced { Duration::from_millis(200) } else { timeout.min(Duration::from_secs(3)) };
-        if tokio::time::timeout(grace, serving).await.is_err() {
+        let now = clock::now();
+        let end = deadline.unwrap_or(now + timeout).clamp(now + FAREWELL_MIN, now + FAREWELL_MAX);
+        let ended = async {
+            tokio::select! {
+                done = tokio::time::timeout_at(end, serving) => done.is_ok(),
+                () = shutdown.aborted(), if !forced => false,
+            }
+        };
+        if !ended.await {
             server_stop.abort();
         }
     }
-    Ok(RunReport { forced, undelivered_events: undelivered(&board) })
+    Ok(RunReport { forced, undelivered_events: undelivered(&board), failed: failures(&board).collect() })
 }
 
 /// Binds the shared listener.
@@ -139,13 +157,15 @@ async fn bind(address: &str) -> Result<TcpListener, StartError> {
     })
 }
 
-/// Starts all sinks, then, when they are ready, all sources. Each returned future is one pipeline.
+/// Starts all sinks, then, when they are ready, all sources. Each returned future is one pipeline. When a sink fails
+/// for good no source is started: rows that nobody can take are not read.
 async fn start(
     pipelines: Vec<WiredPipeline>,
     shared: &Arc<Shared>,
     state_dir: &Arc<Path>,
+    board: &Board,
     shutdown: &Shutdown,
-) -> Vec<Running> {
+) -> Result<Vec<Running>, StartError> {
     let mut waiting = Vec::new();
     let mut begun = Vec::new();
     for pipeline in pipelines {
@@ -158,7 +178,8 @@ async fn start(
         }
         begun.push((pipeline.intake, pipeline.sources, sinks));
     }
-    all_started(std::mem::take(&mut waiting)).await;
+    all_started(std::mem::take(&mut waiting), shutdown).await;
+    first_failure(board).map_or(Ok(()), Err)?;
     let mut running = Vec::new();
     for (intake, wired_sources, sinks) in begun {
         let mut sources = Vec::new();
@@ -170,8 +191,8 @@ async fn start(
         let handle = task::spawn(pipeline(intake, sources, sinks, shutdown.clone()));
         running.push(Box::pin(async move { drop(handle.await) }) as Running);
     }
-    all_started(waiting).await;
-    running
+    all_started(waiting, shutdown).await;
+    first_failure(board).map_or(Ok(running), Err)
 }
 
 fn context<F, E>(
@@ -190,9 +211,13 @@ fn context<F, E>(
     }
 }
 
-async fn all_started(healths: Vec<Arc<Health>>) {
+/// Waits until all have started, but not beyond [`START_PATIENCE`], nor once shutdown has begun.
+async fn all_started(healths: Vec<Arc<Health>>, shutdown: &Shutdown) {
     let started = join_all(healths.iter().map(|h| h.started()));
-    tokio::time::timeout(START_PATIENCE, started).await.ok();
+    tokio::select! {
+        done = tokio::time::timeout(START_PATIENCE, started) => drop(done),
+        () = shutdown.draining() => {}
+    }
 }
 
 /// One pipeline from start to end: its sources, then the chain's last words, then its sinks.
@@ -220,16 +245,20 @@ async fn pipeline(intake: Arc<Intake>, sources: Vec<Running>, sinks: Vec<Running
 
 /// A component that failed for good before it was ever ready makes the start fail.
 fn first_failure(board: &Board) -> Option<StartError> {
-    board.not_ready().into_iter().find_map(|c| match c.state {
-        State::Failed { why } => {
-            Some(StartError { message: format!("{}: {why}", c.component), hint: None, exit_code: 69 })
-        }
+    failures(board).next().map(|message| StartError { message, hint: None, exit_code: 69 })
+}
+
+/// The components that are down for good, and why.
+fn failures(board: &Board) -> impl Iterator<Item = String> {
+    board.not_ready().into_iter().filter_map(|c| match c.state {
+        State::Failed { why } => Some(format!("{}: {why}", c.component)),
         _ => None,
     })
 }
 
+/// What was dropped at the deadline, and what threads that did not come back in time still hold.
 fn undelivered(board: &Board) -> u64 {
     let pipelines = board.pipelines();
     let meters = pipelines.iter().flat_map(|p| p.components.iter().map(|c| &c.meter).chain([&p.meter]));
-    meters.map(|m| m.snapshot().dropped(Reason::Aborted)).sum()
+    meters.map(|m| m.snapshot()).map(|m| m.dropped(Reason::Aborted) + m.queued_events).sum()
 }

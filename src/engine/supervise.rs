@@ -19,6 +19,8 @@ use crate::flow::{
 
 const BACKOFF_INITIAL: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The longest pause once shutdown has begun: its deadline is short, and the sink's buffer may be full.
+const BACKOFF_DRAINING_MAX: Duration = Duration::from_secs(1);
 /// A component that ran this long starts its backoff anew.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
@@ -60,8 +62,8 @@ impl Supervisor<'_> {
         Supervisor { cx, backoff: Backoff::new(BACKOFF_INITIAL, BACKOFF_MAX, Rng::from_entropy()) }
     }
 
-    /// Runs one start and waits out the pause before the next, if there is to be one. `stop_when_draining`: a
-    /// source is not started again once shutdown has begun.
+    /// Runs one start and waits out the pause before the next, if there is to be one. Once
+    /// shutdown has begun a source is not started again (`stop_when_draining`); a sink is, at once.
     async fn once(&mut self, run: impl Future<Output = Result<(), Fault>>, stop_when_draining: bool) -> Next {
         let started = clock::now();
         let (why, after) = match guarded(run, self.cx).await {
@@ -79,14 +81,22 @@ impl Supervisor<'_> {
         if started.elapsed() > SETTLED_AFTER {
             self.backoff.reset();
         }
-        let pause = self.backoff.next_delay().max(after.unwrap_or_default());
+        let draining = self.cx.shutdown.is_draining();
+        let mut pause = self.backoff.next_delay().max(after.unwrap_or_default());
+        if draining {
+            pause = pause.min(BACKOFF_DRAINING_MAX);
+        }
         tracing::error!(component = %self.cx.site.id(), "{why}; starting again in {pause:.1?}");
         self.cx.meter.error();
         self.cx.health.set(State::Restarting { why });
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.cx.shutdown.aborted() => return Next::Aborted,
-            () = self.cx.shutdown.draining(), if stop_when_draining => return Next::Finished,
+            () = self.cx.shutdown.draining(), if stop_when_draining || !draining => {
+                if stop_when_draining {
+                    return Next::Finished;
+                }
+            }
         }
         self.cx.meter.restarted();
         Next::Again

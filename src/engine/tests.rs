@@ -10,14 +10,14 @@ use crate::base::shutdown::Shutdown;
 use crate::config::{Diagnostics, Node, Origin};
 use crate::flow::{Board, Shared};
 
-fn planned(config: &serde_json::Value) -> Result<Plan, Vec<String>> {
+pub(super) fn planned(config: &serde_json::Value) -> Result<Plan, Vec<String>> {
     let tree = Node::from_json(config, &Origin::Default).unwrap();
     let mut diagnostics = Diagnostics::new();
     plan(&tree, &mut diagnostics)
         .ok_or_else(|| diagnostics.items().iter().map(|d| d.message.clone()).collect())
 }
 
-fn services(shared: &Arc<Shared>) -> Services {
+pub(super) fn services(shared: &Arc<Shared>) -> Services {
     let state_dir = std::env::temp_dir().as_path().into();
     Services { shared: shared.clone(), state_dir, serve: Box::new(|_, _| Box::pin(std::future::ready(()))) }
 }

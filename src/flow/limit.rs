@@ -29,6 +29,12 @@ impl TokenBucket {
         taken
     }
 
+    /// Whole tokens there now.
+    pub fn available(&mut self, now: Instant) -> u64 {
+        self.refill(now);
+        self.tokens.floor() as u64
+    }
+
     /// How long until `tokens` (or a full bucket) are there.
     pub fn wait_for(&self, tokens: u64) -> Duration {
         let missing = (tokens as f64).min(self.burst) - self.tokens;

@@ -10,7 +10,11 @@ mod limit;
 mod links;
 mod meter;
 mod outlet;
+#[cfg(test)]
+mod outlet_tests;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod shared_options;
 mod signals;
 

@@ -1,9 +1,12 @@
 //! What a source pushes into. The rate limit, the filter chain and the fan-out run right here, on the thread that
 //! read the rows and while they are still in its cache; the only queues of a pipeline are those before its sinks.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use smallvec::SmallVec;
+use futures_util::future::join_all;
+use smallvec::{SmallVec, smallvec};
 
 use super::chain::Chain;
 use super::limit::TokenBucket;
@@ -23,6 +26,10 @@ pub struct RateLimit {
     pub event_bytes_max: Option<u64>,
 }
 
+/// How long a limited source gathers tokens at most before it sends a piece of its batch: long enough to keep pieces
+/// from shrinking to single rows.
+const GATHER_MAX: Duration = Duration::from_millis(100);
+
 /// One sink of the fan-out: its own filters, then its buffer.
 #[derive(Debug)]
 pub struct Branch {
@@ -36,6 +43,8 @@ pub struct Branch {
 #[derive(Debug)]
 pub struct Intake {
     limit: Option<Mutex<RateLimit>>,
+    /// Sources that wait for tokens get them in turn.
+    turn: tokio::sync::Mutex<()>,
     chain: Mutex<Chain>,
     branches: Vec<Branch>,
     meter: Arc<Meter>,
@@ -58,7 +67,8 @@ impl Drop for Passage<'_> {
 impl Intake {
     /// An entrance that counts on the pipeline's `meter`.
     pub fn new(limit: Option<RateLimit>, chain: Chain, branches: Vec<Branch>, meter: Arc<Meter>) -> Intake {
-        Intake { limit: limit.map(Mutex::new), chain: Mutex::new(chain), branches, meter }
+        let (limit, turn) = (limit.map(Mutex::new), tokio::sync::Mutex::default());
+        Intake { limit, turn, chain: Mutex::new(chain), branches, meter }
     }
 
     /// The pipeline's meter.
@@ -97,9 +107,7 @@ impl Intake {
         for branch in &self.branches {
             let Some(chain) = &branch.chain else { continue };
             let released = call(&mut chain.lock().unwrap_or_else(PoisonError::into_inner));
-            for batch in released {
-                branch.queue.push(batch).await;
-            }
+            branch.push(released).await;
         }
     }
 
@@ -111,19 +119,7 @@ impl Intake {
         };
         self.drop_oversize(limit, &mut batch, &mut passage);
         while !batch.is_empty() {
-            let (admitted, wait, block) = {
-                let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
-                let block = limit.block;
-                match &mut limit.bucket {
-                    None => (batch.events(), None, block),
-                    Some(bucket) => {
-                        let wanted = batch.events();
-                        let taken = bucket.take_up_to(wanted, clock::now());
-                        // A wait of a few milliseconds' worth of tokens keeps pieces from shrinking to single rows.
-                        (taken, Some(bucket.wait_for((wanted - taken).max(1))), block)
-                    }
-                }
-            };
+            let admitted = self.tokens(limit, batch.events()).await;
             if admitted == batch.events() {
                 return self.pass(batch, &mut passage).await;
             }
@@ -131,17 +127,40 @@ impl Intake {
                 let piece = batch.split_to(admitted);
                 self.pass(piece, &mut passage).await;
             }
-            if !block {
+            if !self.waits(limit) {
                 self.meter.dropped(Reason::RateLimit, batch.events());
                 passage.events -= batch.events();
                 return batch.settle(Outcome::Dropped);
             }
-            if let Some(wait) = wait {
-                tokio::time::sleep(wait.min(std::time::Duration::from_millis(100))).await;
-            }
         }
         // Only reached when everything was oversize.
         batch.settle(Outcome::Dropped);
+    }
+
+    /// Whether the limit makes sources wait.
+    fn waits(&self, limit: &Mutex<RateLimit>) -> bool {
+        limit.lock().unwrap_or_else(PoisonError::into_inner).block
+    }
+
+    /// How many of `wanted` events may pass now. Under the policy `block` it waits for its turn, then until there
+    /// are enough tokens, or some and [`GATHER_MAX`] has passed.
+    async fn tokens(&self, limit: &Mutex<RateLimit>, wanted: u64) -> u64 {
+        let _turn = if self.waits(limit) { Some(self.turn.lock().await) } else { None };
+        let mut gathered = false;
+        loop {
+            let wait = {
+                let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+                let (block, now) = (limit.block, clock::now());
+                let Some(bucket) = &mut limit.bucket else { return wanted };
+                let there = bucket.available(now);
+                if !block || there >= wanted || (gathered && there > 0) {
+                    return bucket.take_up_to(wanted, now);
+                }
+                bucket.wait_for(wanted)
+            };
+            tokio::time::sleep(wait.min(GATHER_MAX)).await;
+            gathered = true;
+        }
     }
 
     fn drop_oversize(&self, limit: &Mutex<RateLimit>, batch: &mut Batch, passage: &mut Passage<'_>) {
@@ -156,6 +175,8 @@ impl Intake {
         if dropped > 0 {
             self.meter.dropped(Reason::Oversize, dropped);
             passage.events -= dropped;
+            // The source hears of it, whatever becomes of the others.
+            batch.split_to(0).settle(Outcome::Dropped);
         }
     }
 
@@ -163,7 +184,7 @@ impl Intake {
         let events = batch.events();
         let passed = {
             let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-            if chain.is_empty() { SmallVec::from_iter([batch]) } else { chain.apply(batch) }
+            if chain.is_empty() { smallvec![batch] } else { chain.apply(batch) }
         };
         passage.events -= events;
         let (out, bytes) = passed.iter().fold((0, 0), |(e, n), b| (e + b.events(), n + b.bytes()));
@@ -172,37 +193,42 @@ impl Intake {
         self.fan_out(passed).await;
     }
 
-    /// Hands each batch to every sink: first to those that never wait, then to the others in turn, so that a full
-    /// `block` buffer delays no sink whose policy is to drop.
+    /// Hands each batch to every sink, to all at once: a full `block` buffer keeps nothing from the other sinks.
+    /// When cancelled, each sink counts what it did not get.
     async fn fan_out(&self, batches: SmallVec<[Batch; 2]>) {
-        for batch in batches {
-            let Some((last, others)) = self.branches.split_last() else {
-                batch.settle(Outcome::Delivered);
-                continue;
-            };
-            if others.is_empty() {
-                last.take(batch).await;
-                continue;
+        match self.branches.as_slice() {
+            [] => batches.into_iter().for_each(|b| b.settle(Outcome::Delivered)),
+            [only] => only.take(batches).await,
+            branches => {
+                // Before the ways part, so that all sinks share one copy and its encodings.
+                let batches: SmallVec<[Batch; 2]> = batches.into_iter().map(Batch::compacted).collect();
+                let takes = join_all(branches.iter().map(|branch| branch.take(batches.clone())));
+                batches.into_iter().for_each(|b| b.settle(Outcome::Delivered));
+                takes.await;
             }
-            for branch in self.branches.iter().filter(|b| !b.queue.blocks()) {
-                branch.take(batch.clone()).await;
-            }
-            for branch in self.branches.iter().filter(|b| b.queue.blocks()) {
-                branch.take(batch.clone()).await;
-            }
-            batch.settle(Outcome::Delivered);
         }
     }
 }
 
 impl Branch {
-    async fn take(&self, batch: Batch) {
-        let Some(chain) = &self.chain else {
-            return self.queue.push(batch).await;
+    /// Passes the sink's own filters now, and what is left to its buffer when polled.
+    fn take(&self, batches: SmallVec<[Batch; 2]>) -> impl Future<Output = ()> + Send + '_ {
+        let passed = match &self.chain {
+            None => batches,
+            Some(chain) => {
+                let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+                batches.into_iter().flat_map(|batch| chain.apply(batch)).collect()
+            }
         };
-        let passed = chain.lock().unwrap_or_else(PoisonError::into_inner).apply(batch);
-        for batch in passed {
-            self.queue.push(batch).await;
+        self.push(passed)
+    }
+
+    fn push(&self, batches: SmallVec<[Batch; 2]>) -> impl Future<Output = ()> + Send + '_ {
+        let pushes: SmallVec<[_; 2]> = batches.into_iter().map(|batch| self.queue.push(batch)).collect();
+        async move {
+            for push in pushes {
+                push.await;
+            }
         }
     }
 }

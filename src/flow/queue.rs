@@ -42,11 +42,16 @@ pub struct Queue {
     readable: Notify,
     /// Woken when there is room again.
     writable: Notify,
+    /// Producers that may wait enter in turn: else small batches would take all the room a large one waits for.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Batch>,
+    /// Ascending by [`Place::number`].
+    waiting: VecDeque<(Place, Batch)>,
+    /// The number of the next place.
+    next_number: u64,
     /// What waits.
     events: u64,
     bytes: u64,
@@ -54,20 +59,38 @@ struct State {
     leased_events: u64,
     leased_bytes: u64,
     closed: bool,
+    /// Nobody will take what a lease gives back.
+    aborted: bool,
+}
+
+/// A batch's place in line, which it keeps while it is leased.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    number: u64,
+    /// The sink has panicked with the batch in hand.
+    suspect: bool,
 }
 
 impl State {
-    fn pop_front(&mut self) -> Option<Batch> {
-        let batch = self.waiting.pop_front()?;
+    fn pop_front(&mut self) -> Option<(Place, Batch)> {
+        let (place, batch) = self.waiting.pop_front()?;
         self.events -= batch.events();
         self.bytes -= batch.weight();
-        Some(batch)
+        Some((place, batch))
     }
 
-    fn push_front(&mut self, batch: Batch) {
+    fn insert(&mut self, place: Place, batch: Batch) {
         self.events += batch.events();
         self.bytes += batch.weight();
-        self.waiting.push_front(batch);
+        let at = self.waiting.partition_point(|(other, _)| other.number < place.number);
+        self.waiting.insert(at, (place, batch));
+    }
+
+    fn push_back(&mut self, batch: Batch) {
+        self.events += batch.events();
+        self.bytes += batch.weight();
+        self.waiting.push_back((Place { number: self.next_number, suspect: false }, batch));
+        self.next_number += 1;
     }
 
     fn return_lease(&mut self, batch: &Batch) {
@@ -80,7 +103,8 @@ impl Queue {
     /// An empty queue that counts on `meter`.
     pub fn new(bounds: Bounds, meter: Arc<Meter>) -> Arc<Queue> {
         let state = Mutex::new(State::default());
-        Arc::new(Queue { state, bounds, meter, readable: Notify::new(), writable: Notify::new() })
+        let (readable, writable) = (Notify::new(), Notify::new());
+        Arc::new(Queue { state, bounds, meter, readable, writable, turn: tokio::sync::Mutex::default() })
     }
 
     /// The meter that the queue counts on: the sink's.
@@ -93,17 +117,20 @@ impl Queue {
         self.bounds.when_full == WhenFull::Block
     }
 
-    /// Adds a batch, waiting for room if the policy is `block`. When cancelled, rows not yet admitted are counted
-    /// as aborted and their receipt reports them lost.
-    pub async fn push(&self, batch: Batch) {
-        self.meter.received(batch.events(), batch.bytes());
-        let mut rest = Unadmitted { batch: Some(batch), meter: &self.meter };
-        loop {
-            let room_again = self.writable.notified();
-            if self.admit(&mut rest) {
-                return;
+    /// Adds a batch, waiting for its turn and for room if the policy is `block`. Rows count as received once they
+    /// are admitted or lost. When cancelled (even before it was polled), rows not yet admitted are counted as
+    /// aborted and their receipt reports them lost.
+    pub fn push(&self, batch: Batch) -> impl Future<Output = ()> + Send + '_ {
+        let mut rest = Unadmitted { batch: Some(batch.compacted()), meter: &self.meter };
+        async move {
+            let _turn = if self.blocks() { Some(self.turn.lock().await) } else { None };
+            loop {
+                let room_again = self.writable.notified();
+                if self.admit(&mut rest) {
+                    return;
+                }
+                room_again.await;
             }
-            room_again.await;
         }
     }
 
@@ -117,29 +144,29 @@ impl Queue {
         let mut state = self.lock();
         if state.closed {
             drop(state);
+            self.receive(&batch);
             self.drop_rows(batch, Reason::Aborted, Outcome::Lost);
             return true;
         }
-        let done = match self.bounds.when_full {
+        match self.bounds.when_full {
             WhenFull::Block => {
                 let room = self.room(&state, &batch);
                 // Waiting for a good part of the buffer keeps pieces large: a full buffer that frees one row at a
                 // time would otherwise cut every batch into single rows.
                 if room >= batch.events() {
+                    self.receive(&batch);
                     self.append(&mut state, batch);
-                    true
-                } else if room > 0 && (room * 2 >= self.bounds.events_max || state.events == 0) {
-                    let piece = batch.split_to(room);
-                    self.append(&mut state, piece);
-                    rest.batch = Some(batch);
-                    self.readable.notify_one();
-                    return false;
                 } else {
+                    if room > 0 && (room * 2 >= self.bounds.events_max || state.events == 0) {
+                        let piece = batch.split_to(room);
+                        self.receive(&piece);
+                        self.append(&mut state, piece);
+                    }
                     rest.batch = Some(batch);
-                    return false;
                 }
             }
             WhenFull::DropNewest => {
+                self.receive(&batch);
                 let room = self.room(&state, &batch);
                 if room >= batch.events() {
                     self.append(&mut state, batch);
@@ -150,18 +177,17 @@ impl Queue {
                     }
                     self.drop_rows(batch, Reason::BufferFullNewest, Outcome::Dropped);
                 }
-                true
             }
             WhenFull::DropOldest => {
+                self.receive(&batch);
                 self.make_room(&mut state, &mut batch);
                 self.append(&mut state, batch);
-                true
             }
-        };
+        }
         self.publish(&state);
         drop(state);
         self.readable.notify_one();
-        done
+        rest.batch.is_none()
     }
 
     /// How many of the batch's rows may enter now.
@@ -183,12 +209,12 @@ impl Queue {
             self.drop_rows(oldest, Reason::BufferFullOldest, Outcome::Dropped);
         }
         while state.events + batch.events() > events_max || state.bytes + batch.weight() > bytes_max {
-            let Some(mut front) = state.pop_front() else { break };
+            let Some((place, mut front)) = state.pop_front() else { break };
             let over = (state.events + front.events() + batch.events()).saturating_sub(events_max);
             let fits_in_bytes = state.bytes + front.weight() + batch.weight() <= bytes_max;
             if over < front.events() && fits_in_bytes {
                 self.drop_rows(front.split_to(over), Reason::BufferFullOldest, Outcome::Dropped);
-                state.push_front(front);
+                state.insert(place, front);
             } else {
                 self.drop_rows(front, Reason::BufferFullOldest, Outcome::Dropped);
             }
@@ -196,10 +222,11 @@ impl Queue {
     }
 
     fn append(&self, state: &mut State, batch: Batch) {
-        let batch = batch.compacted();
-        state.events += batch.events();
-        state.bytes += batch.weight();
-        state.waiting.push_back(batch);
+        state.push_back(batch.compacted());
+    }
+
+    fn receive(&self, batch: &Batch) {
+        self.meter.received(batch.events(), batch.bytes());
     }
 
     fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {
@@ -222,11 +249,11 @@ impl Queue {
         self.writable.notify_waiters();
     }
 
-    /// Drops everything that waits, counted as aborted; for the end of a deadline.
+    /// Drops everything that waits, and what leases still give back, counted as aborted; for the end of a deadline.
     pub fn abort(&self) {
         let mut state = self.lock();
-        state.closed = true;
-        while let Some(batch) = state.pop_front() {
+        (state.closed, state.aborted) = (true, true);
+        while let Some((_, batch)) = state.pop_front() {
             self.drop_rows(batch, Reason::Aborted, Outcome::Lost);
         }
         self.publish(&state);
@@ -245,12 +272,14 @@ struct Unadmitted<'a> {
 impl Drop for Unadmitted<'_> {
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
+            self.meter.received(batch.events(), batch.bytes());
             self.meter.dropped(Reason::Aborted, batch.events());
         }
     }
 }
 
-/// The consuming end, held by the sink (and by its supervisor across restarts).
+/// The consuming end, held by the sink (and by its supervisor across restarts). Once it is dropped the queue takes
+/// nothing more, so that producers never wait for a consumer that is gone.
 #[derive(Debug)]
 pub struct Inlet {
     queue: Arc<Queue>,
@@ -263,7 +292,7 @@ impl Inlet {
     }
 
     /// The next batch, or `None` when the queue is closed and empty. Cancel-safe. The batch stays accounted as
-    /// queued until its lease is settled; a lease dropped unsettled puts it back at the front.
+    /// queued until its lease is settled; a lease dropped unsettled puts it back in its place.
     pub async fn recv(&mut self) -> Option<Lease> {
         let queue = self.queue.clone();
         loop {
@@ -271,7 +300,8 @@ impl Inlet {
             if let Some(lease) = self.try_recv() {
                 return Some(lease);
             }
-            if self.queue.lock().closed {
+            // Asked under one lock: the last batch may have come, and the queue closed, since the line above.
+            if self.is_finished() {
                 return None;
             }
             readable.await;
@@ -281,12 +311,12 @@ impl Inlet {
     /// The next batch if one waits.
     pub fn try_recv(&mut self) -> Option<Lease> {
         let mut state = self.queue.lock();
-        let batch = state.pop_front()?;
+        let (place, batch) = state.pop_front()?;
         state.leased_events += batch.events();
         state.leased_bytes += batch.weight();
         drop(state);
         self.queue.writable.notify_waiters();
-        Some(Lease { batch: Some(batch), queue: self.queue.clone() })
+        Some(Lease { batch: Some(batch), place, queue: self.queue.clone() })
     }
 
     /// Whether nothing waits and nothing more will come.
@@ -301,10 +331,18 @@ impl Inlet {
     }
 }
 
-/// A batch in a sink's hands. Settle it; dropped unsettled it returns to the front of its queue.
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.queue.abort();
+    }
+}
+
+/// A batch in a sink's hands. Settle it; dropped unsettled it returns to its place in the queue. Rows that make the
+/// sink panic are tried once more, then given up as a fault.
 #[derive(Debug)]
 pub struct Lease {
     batch: Option<Batch>,
+    place: Place,
     queue: Arc<Queue>,
 }
 
@@ -357,138 +395,22 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            let mut state = self.queue.lock();
-            state.return_lease(&batch);
-            state.push_front(batch);
+        let Some(batch) = self.batch.take() else { return };
+        let panicked = std::thread::panicking();
+        let mut state = self.queue.lock();
+        state.return_lease(&batch);
+        let lost = match (state.aborted, panicked && self.place.suspect) {
+            (true, _) => Some((Reason::Aborted, Outcome::Lost)),
+            (_, true) => Some((Reason::Fault, Outcome::Rejected)),
+            _ => None,
+        };
+        if let Some((reason, outcome)) = lost {
+            self.queue.publish(&state);
             drop(state);
-            self.queue.readable.notify_one();
+            return self.queue.drop_rows(batch, reason, outcome);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn queue(events_max: u64, when_full: WhenFull) -> (Arc<Queue>, Inlet) {
-        let bounds = Bounds { events_max, bytes_max: 1 << 20, when_full };
-        let queue = Queue::new(bounds, Arc::new(Meter::default()));
-        (queue.clone(), Inlet::new(queue))
-    }
-
-    fn numbered(range: std::ops::Range<u32>) -> Batch {
-        Batch::from_lines("t", range.map(|i| i.to_string()))
-    }
-
-    fn drain(inlet: &mut Inlet) -> Vec<u32> {
-        let mut rows = Vec::new();
-        while let Some(lease) = inlet.try_recv() {
-            rows.extend(
-                lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()),
-            );
-            lease.delivered();
-        }
-        rows
-    }
-
-    #[tokio::test]
-    async fn drop_newest_keeps_exactly_what_fits() {
-        let (queue, mut inlet) = queue(10, WhenFull::DropNewest);
-        queue.push(numbered(0..7)).await;
-        queue.push(numbered(7..20)).await;
-        assert_eq!(drain(&mut inlet), (0..10).collect::<Vec<_>>());
-        let m = queue.meter().snapshot();
-        assert_eq!((m.dropped(Reason::BufferFullNewest), m.balances()), (10, true));
-    }
-
-    #[tokio::test]
-    async fn drop_oldest_keeps_exactly_the_latest() {
-        let (queue, mut inlet) = queue(10, WhenFull::DropOldest);
-        queue.push(numbered(0..7)).await;
-        queue.push(numbered(7..12)).await;
-        assert_eq!(drain(&mut inlet), (2..12).collect::<Vec<_>>());
-        queue.push(numbered(0..100)).await;
-        assert_eq!(drain(&mut inlet), (90..100).collect::<Vec<_>>());
-        assert!(queue.meter().snapshot().balances());
-    }
-
-    #[tokio::test]
-    async fn block_waits_and_loses_nothing() {
-        let (queue, mut inlet) = queue(10, WhenFull::Block);
-        let pushing = crate::base::task::spawn({
-            let queue = queue.clone();
-            async move {
-                for i in 0..20 {
-                    queue.push(numbered(i * 7..i * 7 + 7)).await;
-                }
-                queue.close();
-            }
-        });
-        let mut rows = Vec::new();
-        while let Some(lease) = inlet.recv().await {
-            assert!(inlet.waiting_events() <= 10);
-            rows.extend(
-                lease.batch().lines().map(|(_, l)| std::str::from_utf8(l).unwrap().parse::<u32>().unwrap()),
-            );
-            lease.delivered();
-        }
-        pushing.await.unwrap();
-        assert_eq!(rows, (0..140).collect::<Vec<_>>());
-        assert!(queue.meter().snapshot().balances());
-    }
-
-    #[tokio::test]
-    async fn an_unsettled_lease_returns_to_the_front() {
-        let (queue, mut inlet) = queue(10, WhenFull::Block);
-        queue.push(numbered(0..3)).await;
-        queue.push(numbered(3..5)).await;
-        let lease = inlet.recv().await.unwrap();
-        assert_eq!(queue.meter().snapshot().queued_events, 5);
-        drop(lease);
-        assert_eq!(drain(&mut inlet), [0, 1, 2, 3, 4]);
-        assert!(queue.meter().snapshot().balances());
-    }
-
-    #[tokio::test]
-    async fn a_cancelled_push_is_counted_and_its_receipt_is_lost() {
-        let (queue, mut inlet) = queue(2, WhenFull::Block);
-        let heard = Arc::new(Mutex::new(None));
-        let tell = heard.clone();
-        let mut builder = crate::batch::BatchBuilder::new(Arc::new(crate::batch::Origin::new("t", "t")));
-        (0..5).for_each(|i: u32| builder.push(i.to_string().as_bytes()));
-        let batch = builder.finish(crate::batch::Receipt::new(move |o| *tell.lock().unwrap() = Some(o)));
-        let push = queue.push(batch);
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(20), push).await.is_err());
-        assert_eq!(drain(&mut inlet), [0, 1]);
-        assert_eq!(*heard.lock().unwrap(), Some(Outcome::Lost));
-        let m = queue.meter().snapshot();
-        assert_eq!((m.dropped(Reason::Aborted), m.balances()), (3, true));
-    }
-
-    proptest! {
-        #[test]
-        fn conserves_under_any_traffic(
-            events_max in 1u64..50, bytes_max in 1u64..4000, oldest in any::<bool>(),
-            steps in proptest::collection::vec((0u32..80, any::<bool>(), any::<bool>()), 1..60),
-        ) {
-            let when_full = if oldest { WhenFull::DropOldest } else { WhenFull::DropNewest };
-            let queue = Queue::new(Bounds { events_max, bytes_max, when_full }, Arc::new(Meter::default()));
-            let mut inlet = Inlet::new(queue.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            for (rows, take, settle) in steps {
-                runtime.block_on(queue.push(numbered(0..rows)));
-                prop_assert!(inlet.waiting_events() <= events_max);
-                if take && let Some(lease) = inlet.try_recv() && settle {
-                    lease.delivered();
-                }
-                prop_assert!(queue.meter().snapshot().balances());
-            }
-            queue.abort();
-            let end = queue.meter().snapshot();
-            prop_assert!(end.balances() && end.queued_events == 0);
-        }
+        state.insert(Place { suspect: panicked || self.place.suspect, ..self.place }, batch);
+        drop(state);
+        self.queue.readable.notify_one();
     }
 }

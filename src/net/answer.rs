@@ -153,6 +153,13 @@ fn subscribe(
         Some(wire) => wire,
         None => negotiate(request.headers())?,
     };
+    if wire == Wire::Raw && (params.fields.is_some() || params.ping_event) {
+        let name = if params.fields.is_some() { "fields" } else { "ping" };
+        return Err(Problem::bad_request(format!(
+            "invalid parameter `{name}`: raw lines have neither fields nor events"
+        ))
+        .hint("ask for format=sse or format=ndjson"));
+    }
     let chunked = request.version() == Version::HTTP_11;
     if *request.method() == Method::HEAD {
         return Ok(Reply::Response(head_only(wire)));
@@ -186,8 +193,7 @@ fn subscribe(
             Wire::Raw => Content::Raw,
             _ => Content::Own,
         };
-        let form =
-            Form { framing, content, fields: params.fields.clone().filter(|_| content != Content::Raw) };
+        let form = Form { framing, content, fields: params.fields.clone() };
         let seat = Seat::take(stream.meter.clone());
         match (&last_id, tail) {
             (Some(id), _) => subscriber.join(&stream.ring, resume(stream, id, many), form, seat),
@@ -210,7 +216,7 @@ fn pump_options(streams: &[Arc<StreamRoute>], ping_event: bool, wire: Wire, chun
         None => HeartbeatStyle::Comment,
     };
     // Lines have no comments, and a reader of lines takes an empty one for a row: only what was asked for is sent.
-    let silent = wire != Wire::Sse && style == HeartbeatStyle::Comment;
+    let silent = wire == Wire::Raw || wire == Wire::Ndjson && style == HeartbeatStyle::Comment;
     PumpOptions {
         chunked,
         write_timeout: options.clone().map(|o| o.write_timeout).min().unwrap_or_default(),

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use super::listener::Server;
 use super::problem::Problem;
 
-/// The request's origin, if it is one of `allowed`.
+/// The request's origin, if it is one of `allowed`; `*` allows all.
 pub(super) fn allowed_origin(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     allowed
         .iter()
-        .any(|a| a.trim_end_matches('/').as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+        .any(|a| a == "*" || a.trim_end_matches('/').as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
         .then(|| origin.clone())
 }
 
@@ -28,9 +28,11 @@ pub(super) fn check_host<B>(request: &Request<B>, server: &Server) -> Result<(),
         return Ok(());
     }
     // A request without a host comes from no browser.
-    let Some(host) = host.or(None) else { return Ok(()) };
+    let Some(host) = host else { return Ok(()) };
     let host = host.to_str().unwrap_or("?");
-    if is_own_name(host) || server.policy.cors_origins.iter().any(|origin| host_of(origin) == Some(host)) {
+    if is_own_name(host)
+        || server.policy.cors_origins.iter().any(|origin| origin == "*" || host_of(origin) == Some(host))
+    {
         return Ok(());
     }
     let shown: String = host.chars().take(64).collect();
@@ -88,5 +90,6 @@ mod tests {
         assert!(allowed_origin(&headers, &["http://a/".into()]).is_some());
         assert_eq!(allowed_origin(&headers, &["http://b".into()]), None);
         assert_eq!(allowed_origin(&headers, &[]), None);
+        assert!(allowed_origin(&headers, &["*".into()]).is_some());
     }
 }

@@ -25,6 +25,7 @@ use super::answer::{Reply, Taken, answer};
 use super::problem::Body;
 use super::pump::pump;
 use super::router::{Handler, Router};
+use super::timed::TimedSocket;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 
@@ -37,6 +38,8 @@ pub struct Policy {
     pub connections_max: usize,
     /// How long a client may take to send a request's head, and be idle between requests.
     pub header_timeout: Duration,
+    /// How long a response may make no progress; streams have their own.
+    pub write_timeout: Duration,
     /// Most bytes of a request's head.
     pub header_bytes_max: usize,
 }
@@ -47,6 +50,7 @@ impl Default for Policy {
             cors_origins: Vec::new(),
             connections_max: 20_000,
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
             header_bytes_max: 32 << 10,
         }
     }
@@ -123,7 +127,7 @@ pub async fn serve(
 }
 
 /// The next connection, once there is a free slot; `None` when draining.
-async fn accept(
+pub(super) async fn accept(
     listener: &TcpListener,
     slots: &Semaphore,
     shutdown: &Shutdown,
@@ -181,7 +185,7 @@ async fn requests(server: &Arc<Server>, socket: TcpStream) -> Option<(TcpStream,
         .header_read_timeout(server.policy.header_timeout)
         .max_buf_size(server.policy.header_bytes_max)
         .half_close(false)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(TimedSocket::new(socket, server.policy.write_timeout)), service);
     let mut draining = false;
     loop {
         let step = poll_fn(|cx| {
@@ -194,7 +198,7 @@ async fn requests(server: &Arc<Server>, socket: TcpStream) -> Option<(TcpStream,
         });
         tokio::select! {
             taken = step => {
-                return taken.map(|taken| (connection.into_parts().io.into_inner(), taken));
+                return taken.map(|taken| (connection.into_parts().io.into_inner().into_inner(), taken));
             }
             () = server.shutdown.draining(), if !draining => {
                 draining = true;

@@ -4,6 +4,7 @@
 mod answer;
 mod guard;
 pub mod id;
+mod lines;
 mod listener;
 pub mod notes;
 pub mod params;
@@ -15,8 +16,10 @@ mod router;
 pub mod segment;
 pub mod select;
 pub mod subscriber;
+mod timed;
 
 pub use answer::{MANY_PATH, only_read};
+pub use lines::serve_lines;
 pub use listener::{Policy, bind, serve};
 pub use pump::{PumpOptions, pump};
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};

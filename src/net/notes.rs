@@ -83,7 +83,8 @@ pub fn heartbeat(
         (NoteStyle::JsonLines, HeartbeatStyle::Event | HeartbeatStyle::Json) => {
             note(style, "heartbeat", about)
         }
-        (NoteStyle::JsonLines, HeartbeatStyle::Comment) => Bytes::from_static(b"\n"),
-        (NoteStyle::Silent, _) => Bytes::new(),
+        (NoteStyle::JsonLines | NoteStyle::Silent, HeartbeatStyle::Comment) => Bytes::from_static(b"\n"),
+        // Only where the operator asked for it.
+        (NoteStyle::Silent, _) => note(NoteStyle::JsonLines, "heartbeat", about),
     }
 }

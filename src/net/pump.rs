@@ -56,8 +56,10 @@ pub async fn pump(
     let mut out = Outgoing::default();
     subscriber.greet(&mut out);
     link.frame(&mut out);
-    out.parts.push_front(head);
-    out.framed += 1;
+    if !head.is_empty() {
+        out.parts.push_front(head);
+        out.framed += 1;
+    }
     let mut last_write = clock::now();
     let mut paced_until = last_write;
     loop {

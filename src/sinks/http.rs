@@ -277,3 +277,116 @@ impl Handler for NotFound {
             .into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::base::task;
+    use crate::config::ComponentKind;
+    use crate::flow::Queue;
+    use crate::testing;
+
+    fn built(options: serde_json::Value) -> Result<Http, Vec<String>> {
+        testing::build::<Http>(ComponentKind::Sink, options)
+    }
+
+    async fn push(queue: &Queue, lines: &[&str]) {
+        queue.push(Batch::from_lines("t", lines)).await;
+    }
+
+    #[test]
+    fn paths_and_public_addresses_are_checked() {
+        for (options, message) in [
+            (
+                json!({ "listen": "0.0.0.0:8081" }),
+                "other machines can reach `0.0.0.0:8081`, and nothing guards the stream",
+            ),
+            (
+                json!({ "stream_path": "logs" }),
+                "invalid path: `logs`: it must start with `/` and name something",
+            ),
+            (json!({ "stream_path": "/a/../b" }), "invalid path: `/a/../b`: it must not hold `.` or `..`"),
+            (
+                json!({ "stream_path": "/a b" }),
+                "invalid path: `/a b`: letters, digits and `/-_.~` are allowed",
+            ),
+            (
+                json!({ "status_path": "/metrics" }),
+                "invalid path: `/metrics`: the server keeps this path for itself",
+            ),
+            (json!({ "write_timeout": "0" }), "`write_timeout` is out of range: it must be longer than zero"),
+        ] {
+            assert_eq!(built(options).unwrap_err(), [message]);
+        }
+        assert!(built(json!({ "listen": "0.0.0.0:8081", "insecure_public": true })).is_ok());
+        assert!(built(json!({ "listen": "127.0.0.1:0", "status_path": "/metrics" })).is_ok());
+    }
+
+    #[tokio::test]
+    async fn on_the_router_rows_are_delivered_once_they_can_be_replayed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = testing::task_cx(ComponentKind::Sink, "http", dir.path());
+        let (queue, mut inlet) = testing::queue();
+        let mut sink = built(json!({ "history": { "max_events": 2 }, "status_path": "/how" })).unwrap();
+        push(&queue, &["a", "b", "c"]).await;
+        queue.close();
+        sink.run(&mut inlet, &cx).await.unwrap();
+        assert_eq!(queue.meter().snapshot().delivered_events, 3);
+        let router = cx.shared.get::<Router>();
+        let stream = router.stream_of("test").unwrap();
+        assert_eq!((stream.ring.head(), stream.ring.history_events()), (4, 2));
+        assert!(router.find("/test/stream").is_some() && router.find("/how").is_some());
+        assert!(!stream.ring.is_attached());
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_its_own_serves_the_stream_and_its_status() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = testing::task_cx(ComponentKind::Sink, "http", dir.path());
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (queue, mut inlet) = testing::queue();
+        let options =
+            json!({ "listen": free.to_string(), "format": { "type": "text", "template": "<{message}>" } });
+        let mut sink = built(options).unwrap();
+        let run = task::spawn({
+            let cx = cx.clone();
+            async move { sink.run(&mut inlet, &cx).await }
+        });
+        cx.health.started().await;
+        push(&queue, &["hello"]).await;
+        let ask = |target: &'static str| async move {
+            let mut socket = TcpStream::connect(free).await.unwrap();
+            let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+            socket.write_all(request.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            socket.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        for target in ["/stream?tail=1&limit=1", "/test/stream?tail=1&limit=1"] {
+            let mut text = ask(target).await;
+            while !text.contains("message") && !text.contains("<hello>") {
+                text = ask(target).await;
+            }
+            assert!(text.contains("-1\ndata: <hello>\n\n"), "{text}");
+        }
+        let lines = ask("/stream?tail=1&limit=1&format=ndjson").await;
+        assert!(lines.contains("\"message\":\"hello\"}\n"), "{lines}");
+        assert!(ask("/status").await.contains("\"received\":"), "status");
+        let lost = ask("/nothing").await;
+        assert!(lost.starts_with("HTTP/1.1 404") && lost.contains("/test/stream"), "{lost}");
+        // The input ends: so do the streams, and the sink.
+        let following = task::spawn(ask("/stream"));
+        while cx.meter.snapshot().clients == 0 {
+            task::spawn(async {}).await.unwrap();
+        }
+        push(&queue, &["last"]).await;
+        queue.close();
+        let text = following.await.unwrap();
+        assert!(text.contains("<last>") && text.contains("event: bye"), "{text}");
+        run.await.unwrap().unwrap();
+    }
+}

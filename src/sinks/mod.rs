@@ -5,3 +5,4 @@ pub mod file;
 pub mod http;
 pub mod null;
 pub mod pipeline;
+pub mod tcp;

@@ -1,6 +1,8 @@
 //! Row 5: where rows enter. One file per source; each is named once more, in the registry.
 
+pub mod directory;
 pub mod exec;
+pub mod file;
 pub mod generate;
 pub mod pipeline;
 pub mod stdin;

@@ -1,38 +1,149 @@
-//! Row 8: what the shared router answers besides streams.
+//! Row 8: what the shared listener answers besides streams: the live page, status, metrics, health and the
+//! description of all that. It reads the board and writes nothing.
+
+mod metrics;
+mod openapi;
+mod page;
+mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::base::shutdown::Shutdown;
 use crate::flow::{Board, Shared};
 use crate::net::problem::{Body, Problem, respond};
-use crate::net::{self, Handler, Policy, Router};
+use crate::net::{self, Handler, Policy, Router, only_read};
 
-struct Api {
-    board: Arc<Board>,
+/// Serves the shared router on `listener`: streams, and everything else from an [`Api`] over the process' board.
+/// Ends when `shutdown` has drained and every connection has ended.
+pub fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) -> BoxFuture<'static, ()> {
+    serve_with(listener, shared, Policy::default(), shutdown)
 }
 
-#[async_trait::async_trait]
-impl Handler for Api {
-    async fn handle(&self, path: &str, _: http::Request<hyper::body::Incoming>) -> http::Response<Body> {
-        if path == "/readyz" && self.board.not_ready().is_empty() {
-            return respond(http::StatusCode::OK, "text/plain", "ok".to_string());
-        }
-        Problem::new(http::StatusCode::NOT_FOUND, "there is nothing here").into_response()
-    }
-}
-
-/// Serves `listener` until `shutdown` drains.
-pub fn serve(
-    listener: tokio::net::TcpListener,
+/// The same under a policy: which origins may read, how many may connect.
+pub fn serve_with(
+    listener: TcpListener,
     shared: Arc<Shared>,
+    policy: Policy,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, ()> {
-    let api = Api { board: shared.get::<Board>() };
+    let router = shared.get::<Router>();
+    let api = Api::new(shared.get::<Board>(), router.clone(), shutdown.clone());
     async move {
-        net::serve(listener, shared.get::<Router>(), Arc::new(api), Policy::default(), shutdown).await.ok();
+        if let Err(e) = net::serve(listener, router, Arc::new(api), policy, shutdown).await {
+            tracing::error!("the shared router failed: {e}");
+        }
     }
     .boxed()
+}
+
+/// The web interface of a process.
+#[derive(Debug)]
+pub struct Api {
+    board: Arc<Board>,
+    router: Arc<Router>,
+    shutdown: Shutdown,
+}
+
+impl Api {
+    /// An interface to what is on `board`, with the streams of `router`; `shutdown` tells when readiness ends.
+    pub fn new(board: Arc<Board>, router: Arc<Router>, shutdown: Shutdown) -> Api {
+        Api { board, router, shutdown }
+    }
+
+    fn answer(&self, path: &str) -> Result<Response<Body>, Problem> {
+        match path {
+            "/" => return Ok(page::html()),
+            "/status" => {
+                return Ok(json_response(
+                    StatusCode::OK,
+                    &status::process(&self.board, &self.router.streams()),
+                ));
+            }
+            "/metrics" => return metrics::response(&self.board),
+            "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
+            "/readyz" => return Ok(self.ready()),
+            "/openapi.json" => return Ok(openapi::response()),
+            _ => {}
+        }
+        if let Some(asset) = path.strip_prefix("/_assets/") {
+            return page::asset(asset).ok_or_else(|| nothing_at(path));
+        }
+        let (name, rest) =
+            path[1..].split_once('/').map_or((&path[1..], None), |(name, rest)| (name, Some(rest)));
+        let Some(pipeline) = self.board.pipeline(name) else {
+            return Err(self.unknown(name));
+        };
+        match rest {
+            None => Ok(redirect(&format!("/{name}/"))),
+            Some("") => Ok(page::html()),
+            Some("status") => {
+                Ok(json_response(StatusCode::OK, &status::pipeline(&pipeline, &self.router.streams())))
+            }
+            Some("stream") => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("no stream: pipeline `{name}` has no `http` sink on this listener"),
+            )
+            .hint("add [[pipelines.sinks]] with type = \"http\"")),
+            Some(_) => Err(nothing_at(path)),
+        }
+    }
+
+    /// 404 with the names there are, or, where the first segment is near one of the fixed paths, with that.
+    fn unknown(&self, name: &str) -> Problem {
+        let known: Vec<String> = self.board.pipelines().iter().map(|p| p.name.to_string()).collect();
+        Problem::unknown_pipeline(name, &known)
+    }
+
+    fn ready(&self) -> Response<Body> {
+        let mut reasons: Vec<_> = self
+            .board
+            .not_ready()
+            .iter()
+            .map(|n| json!({ "component": n.component, "state": n.state.as_str(), "why": status::why(&n.state) }))
+            .collect();
+        if self.board.pipelines().is_empty() {
+            reasons.push(json!({ "why": "no pipeline runs" }));
+        }
+        if self.shutdown.is_draining() {
+            reasons.push(json!({ "why": "shutting down" }));
+        }
+        if reasons.is_empty() {
+            return json_response(StatusCode::OK, &json!({ "status": "ready" }));
+        }
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready").with("reasons", reasons).into_response()
+    }
+}
+
+#[async_trait]
+impl Handler for Api {
+    async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+        only_read(request.method()).and_then(|()| self.answer(path)).unwrap_or_else(Problem::into_response)
+    }
+}
+
+fn nothing_at(path: &str) -> Problem {
+    let shown: String = path.chars().take(64).collect();
+    Problem::new(StatusCode::NOT_FOUND, format!("nothing at `{shown}`")).hint("see /openapi.json")
+}
+
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    respond(status, "application/json", body.to_string())
+}
+
+fn redirect(to: &str) -> Response<Body> {
+    let mut response = respond(StatusCode::PERMANENT_REDIRECT, "text/plain; charset=utf-8", "");
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
 }

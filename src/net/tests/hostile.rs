@@ -115,6 +115,10 @@ async fn heads_are_bounded_in_size_number_and_time() {
         .ok();
     let text = many.to_end().await;
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
+    let mut silent = server.connect().await;
+    assert_eq!(silent.to_end().await, "", "a client that says nothing is let go");
+    let mut lingering = server.get("/nothing", "").await;
+    assert!(lingering.to_end().await.starts_with("HTTP/1.1 404"), "and one that has no more to say");
     let mut slow = server.connect().await;
     let writing = async {
         for byte in "GET /app/stream HTTP/1.1\r\nhost: localhost\r\n".chars() {
@@ -127,6 +131,21 @@ async fn heads_are_bounded_in_size_number_and_time() {
     };
     let text = tokio::time::timeout(Duration::from_secs(3), writing).await.unwrap();
     assert!(!text.contains("200 OK"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_is_let_go() {
+    let policy = Policy { write_timeout: Duration::from_millis(200), ..Policy::default() };
+    let server = Server::start(policy).await;
+    let mut client = server.connect().await;
+    let asking = async {
+        loop {
+            if client.socket.write_all(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asking).await.expect("the server hangs up");
 }
 
 #[tokio::test]

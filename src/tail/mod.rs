@@ -1,0 +1,24 @@
+//! Row 4: following files. One engine reads every file that a source's patterns match: [`paths`] finds them,
+//! [`identity`] tells them apart, [`follow`] reads one of them, [`engine`] takes turns among them, and
+//! [`checkpoint`] remembers on disk how far each was dealt with.
+
+pub mod archive;
+pub mod checkpoint;
+pub mod engine;
+pub mod follow;
+pub mod identity;
+pub mod journal;
+pub mod multiline;
+pub mod options;
+pub mod paths;
+pub mod rotated;
+pub mod scan;
+pub mod text;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::run;
+pub use options::{Joined, Settings, TailOptions};
+pub use paths::Patterns;

@@ -1,0 +1,175 @@
+//! Stops, crashes and what happens meanwhile.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orderly_stop_repeats_nothing_and_loses_nothing() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    for round in 0..5 {
+        rig.append("app.log", numbered(round * 100..round * 100 + 100));
+        let mut weir = rig.start().await;
+        let mut lines = testing::wait_lines(&mut weir.inlet, 1).await.len();
+        lines += weir.stop().await.len();
+        assert_eq!(lines, 100, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_with_data_in_every_buffer_leaves_checkpoints_at_what_was_delivered() {
+    let rig = Rig::new(&["*.log"], json!({}));
+    for i in 0..20 {
+        rig.append(&format!("{i}.log"), numbered(0..1000));
+    }
+    let mut weir = rig.start().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    weir.shutdown.drain();
+    (&mut weir.ended).await.unwrap().unwrap();
+    // The source has returned; the sink delivers half of what waits, the rest is aborted.
+    let mut delivered = Vec::new();
+    for _ in 0..10 {
+        let lease = weir.inlet.recv().await.unwrap();
+        delivered.extend(lease.batch().lines().map(|(_, l)| String::from_utf8_lossy(l).into_owned()));
+        lease.delivered();
+    }
+    drop(weir.inlet);
+    let mut weir = rig.start().await;
+    delivered.extend(weir.lines(20_000 - delivered.len()).await);
+    assert_eq!(delivered.len(), 20_000, "each line once");
+    let mut counts = std::collections::HashMap::new();
+    delivered.into_iter().for_each(|line| *counts.entry(line).or_insert(0) += 1);
+    assert!(counts.values().all(|n| *n == 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_batches_are_offered_again_after_a_restart() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..50));
+    let weir = rig.start().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    weir.abort().await;
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(50).await, expected(0..50));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_repeats_but_loses_nothing() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..50));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(50).await.len(), 50);
+    // Long enough for the periodic write; then the state is taken as `kill -9` would leave it.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    rig.append("app.log", numbered(50..60));
+    assert_eq!(weir.lines(10).await.len(), 10);
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("checkpoints")).unwrap();
+    for entry in fs::read_dir(rig.state().join("checkpoints")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join("checkpoints").join(entry.file_name())).unwrap();
+    }
+    let cx = testing::task_cx(ComponentKind::Source, "file", copy.path());
+    let mut second = rig.start_as::<File>(cx).await;
+    let lines = second.lines(0).await;
+    assert!(lines.is_empty() || lines == expected(50..60), "{lines:?}");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_while_down_to_a_name_outside_the_glob_is_finished_first() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await.len(), 10);
+    weir.stop().await;
+    rig.append("app.log", numbered(10..15));
+    rig.rename("app.log", "app.log.1");
+    rig.append("app.log", numbered(15..20));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await, expected(10..20), "the rest of the old one, then the new one");
+    weir.stop().await;
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(300)).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_rotations_while_down_lose_none() {
+    let rig = Rig::new(&["app.log"], json!({ "start_at": "end" }));
+    rig.append("app.log", numbered(0..10));
+    // An old one that was there before weir ever ran is not its business.
+    rig.append("app.log.9", "ancient\n");
+    let mut weir = rig.start().await;
+    rig.append("app.log", numbered(10..12));
+    assert_eq!(weir.lines(2).await, expected(10..12));
+    weir.stop().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.append("app.log", numbered(12..15));
+    rig.rename("app.log", "app.log.2");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    rig.append("app.log", numbered(15..20));
+    rig.rename("app.log", "app.log.1");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    rig.append("app.log", numbered(20..25));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(13).await, expected(12..25));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_that_appeared_while_down_is_read_from_its_beginning_even_with_start_at_end() {
+    let rig = Rig::new(&["*.log"], json!({ "start_at": "end" }));
+    rig.append("old.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(100)).await, [""; 0]);
+    weir.stop().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.append("new.log", numbered(20..25));
+    rig.append("old.log", numbered(10..12));
+    let mut weir = rig.start().await;
+    let mut lines = weir.lines(7).await;
+    lines.sort();
+    assert_eq!(lines, [expected(10..12), expected(20..25)].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_in_the_state_starts_over_with_a_warning() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    weir.lines(10).await;
+    weir.stop().await;
+    fs::write(rig.state().join("checkpoints/test.source.0.file.log"), b"\0\0garbage").unwrap();
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await, expected(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_instance_on_the_same_state_is_told_who_holds_it() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    let first = rig.start().await;
+    let second = rig.start().await;
+    let Err(Fault::Fatal { why }) = second.ended.await.unwrap() else { panic!("two run on one state") };
+    assert!(why.contains("checkpoints") && why.contains(&std::process::id().to_string()), "{why}");
+    first.stop().await;
+    rig.start().await.stop().await;
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(rig.state()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_in_the_same_process_goes_on_behind_what_is_under_way() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let cx = rig.cx();
+    let mut first = rig.start_as::<File>(cx.clone()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.shutdown.drain();
+    (&mut first.ended).await.unwrap().unwrap();
+    rig.append("app.log", numbered(10..15));
+    // The sinks still have the first ten lines when a fresh source starts, as after a fault.
+    let cx = TaskCx { shutdown: Shutdown::new(), ..cx };
+    let mut second = rig.start_as::<File>(cx).await;
+    assert_eq!(second.lines(5).await, expected(10..15));
+    assert_eq!(testing::take_lines(&mut first.inlet).len(), 10);
+    second.stop().await;
+    let mut third = rig.start().await;
+    assert_eq!(third.during(Duration::from_millis(100)).await, [""; 0]);
+}

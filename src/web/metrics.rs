@@ -1,0 +1,111 @@
+//! Metrics in the OpenMetrics text format. They are read off the board when they are asked for, so that a pipeline
+//! that a reload removed leaves no series behind.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::flow::{Board, ComponentEntry, MeterSnapshot, State};
+use crate::net::problem::{Body, Problem, respond};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics.
+pub(super) fn response(board: &Arc<Board>) -> Result<Response<Body>, Problem> {
+    let mut registry = Registry::with_prefix("weir");
+    registry.register_collector(Box::new(OfBoard(board.clone())));
+    let mut text = String::new();
+    encode(&mut text, &registry)
+        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {e}")))?;
+    Ok(respond(StatusCode::OK, CONTENT_TYPE, text))
+}
+
+#[derive(Debug)]
+struct OfBoard(Arc<Board>);
+
+/// A metric that every component has: name, what it counts, whether it is a gauge, and where to read it.
+type PerComponent = (&'static str, &'static str, MetricType, fn(&MeterSnapshot) -> u64);
+
+const PER_COMPONENT: [PerComponent; 11] = [
+    ("received_events", "Events that came in", MetricType::Counter, |m| m.received_events),
+    ("received_bytes", "Bytes that came in", MetricType::Counter, |m| m.received_bytes),
+    ("delivered_events", "Events that went out", MetricType::Counter, |m| m.delivered_events),
+    ("delivered_bytes", "Bytes that went out", MetricType::Counter, |m| m.delivered_bytes),
+    ("filtered_events", "Events filtered away on purpose", MetricType::Counter, |m| m.filtered_events),
+    ("queued_events", "Events that wait now", MetricType::Gauge, |m| m.queued_events),
+    ("queued_bytes", "Bytes that wait now", MetricType::Gauge, |m| m.queued_bytes),
+    ("errors", "Operations that failed", MetricType::Counter, |m| m.errors),
+    ("restarts", "Starts after a fault", MetricType::Counter, |m| m.restarts),
+    ("clients", "Clients connected now", MetricType::Gauge, |m| m.clients),
+    ("client_drops", "Events that single slow clients missed", MetricType::Counter, |m| m.client_drops),
+];
+
+impl Collector for OfBoard {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let pipelines = self.0.pipelines();
+        let components: Vec<(&ComponentEntry, String, MeterSnapshot)> = pipelines
+            .iter()
+            .flat_map(|p| &p.components)
+            .map(|c| (c, c.site.id(), c.meter.snapshot()))
+            .collect();
+        for (name, help, kind, read) in PER_COMPONENT {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (entry, id, meter) in &components {
+                write(family.encode_family(&labels(entry, id))?, kind, read(meter))?;
+            }
+        }
+        let mut dropped = encoder.encode_descriptor(
+            "dropped_events",
+            "Events lost, by reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for (entry, id, meter) in &components {
+            for (reason, events) in meter.dropped_events {
+                let [pipeline, component, kind] = labels(entry, id);
+                let labels = [pipeline, component, kind, ("reason", reason.as_str())];
+                write(dropped.encode_family(&labels)?, MetricType::Counter, events)?;
+            }
+        }
+        let mut up = encoder.encode_descriptor(
+            "component_ready",
+            "1 when the component is at work or has ended in order",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (entry, id, _) in &components {
+            let ready = matches!(entry.health.state(), State::Ready | State::Finished);
+            write(up.encode_family(&labels(entry, id))?, MetricType::Gauge, u64::from(ready))?;
+        }
+        let uptime = self.0.started().elapsed().as_secs_f64();
+        encoder
+            .encode_descriptor(
+                "uptime_seconds",
+                "Seconds since the process started",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&uptime)?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let mut build =
+            encoder.encode_descriptor("build_info", "The version that runs", None, MetricType::Gauge)?;
+        write(build.encode_family(&version)?, MetricType::Gauge, 1)
+    }
+}
+
+fn labels<'a>(entry: &'a ComponentEntry, id: &'a str) -> [(&'static str, &'a str); 3] {
+    [("pipeline", &entry.site.pipeline), ("component", id), ("type", entry.site.type_name)]
+}
+
+fn write(mut metric: MetricEncoder<'_>, kind: MetricType, value: u64) -> Result<(), fmt::Error> {
+    match kind {
+        MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        _ => metric.encode_gauge(&value),
+    }
+}

@@ -1,0 +1,98 @@
+//! Status as JSON: the board's counters by pipeline and component. Counts are events since start, except `queued`
+//! and `clients`, which are now.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::flow::{Board, ComponentEntry, MeterSnapshot, PipelineEntry, State};
+use crate::net::StreamRoute;
+
+/// The streams that are mounted, with their paths.
+type Streams = [(String, Arc<StreamRoute>)];
+
+/// All of the process.
+pub(super) fn process(board: &Board, streams: &Streams) -> Value {
+    let waiting = board.not_ready();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": board.started().elapsed().as_secs_f64(),
+        "ready": waiting.is_empty(),
+        "pipelines": board.pipelines().iter().map(|p| pipeline(p, streams)).collect::<Vec<_>>(),
+    })
+}
+
+/// One pipeline.
+pub(super) fn pipeline(entry: &PipelineEntry, streams: &Streams) -> Value {
+    let components: Vec<(&ComponentEntry, MeterSnapshot)> =
+        entry.components.iter().map(|c| (c, c.meter.snapshot())).collect();
+    let own = entry.meter.snapshot();
+    let sum = |count: fn(&MeterSnapshot) -> u64| components.iter().map(|(_, m)| count(m)).sum::<u64>();
+    let mut status = Map::new();
+    status.insert("name".into(), (*entry.name).into());
+    counters(&own, &mut status);
+    // What only components count.
+    status.insert("clients".into(), sum(|m| m.clients).into());
+    status.insert("errors".into(), (own.errors + sum(|m| m.errors)).into());
+    status.insert("restarts".into(), sum(|m| m.restarts).into());
+    let components: Vec<Value> =
+        components.iter().map(|(entry, meter)| component(entry, meter, streams)).collect();
+    status.insert("components".into(), components.into());
+    Value::Object(status)
+}
+
+fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -> Value {
+    let state = entry.health.state();
+    let mut status = Map::new();
+    status.insert("id".into(), entry.site.id().into());
+    status.insert("kind".into(), entry.site.kind.as_str().into());
+    status.insert("type".into(), entry.site.type_name.into());
+    status.insert("state".into(), state.as_str().into());
+    if let Some(why) = why(&state) {
+        status.insert("why".into(), why.into());
+    }
+    counters(meter, &mut status);
+    status.insert("clients".into(), meter.clients.into());
+    status.insert("client_drops".into(), meter.client_drops.into());
+    status.insert("errors".into(), meter.errors.into());
+    status.insert("restarts".into(), meter.restarts.into());
+    if let Some((path, stream)) = streams.iter().find(|(_, stream)| *stream.site == *entry.site) {
+        let ring = &stream.ring;
+        status.insert(
+            "stream".into(),
+            json!({
+                "path": path,
+                "next": ring.epoch().id(ring.head()),
+                "history_events": ring.history_events(),
+                "encoded_batches": ring.encoded_batches(),
+            }),
+        );
+    }
+    Value::Object(status)
+}
+
+fn counters(meter: &MeterSnapshot, into: &mut Map<String, Value>) {
+    let dropped: Map<String, Value> = meter
+        .dropped_events
+        .iter()
+        .filter(|(_, events)| *events > 0)
+        .map(|(reason, events)| (reason.as_str().to_owned(), (*events).into()))
+        .collect();
+    into.insert("received".into(), meter.received_events.into());
+    into.insert("received_bytes".into(), meter.received_bytes.into());
+    into.insert("delivered".into(), meter.delivered_events.into());
+    into.insert("delivered_bytes".into(), meter.delivered_bytes.into());
+    into.insert("filtered".into(), meter.filtered_events.into());
+    into.insert("dropped".into(), dropped.into());
+    into.insert("dropped_total".into(), meter.dropped_total().into());
+    into.insert("queued".into(), meter.queued_events.into());
+    into.insert("queued_bytes".into(), meter.queued_bytes.into());
+}
+
+/// The fault behind a state, if there is one.
+pub(super) fn why(state: &State) -> Option<&str> {
+    match state {
+        State::Restarting { why } | State::Failed { why } => Some(why),
+        State::Starting | State::Ready | State::Finished => None,
+    }
+}
