@@ -454,7 +454,7 @@ impl<'a> Tail<'a> {
     pub(super) fn keep_open(&mut self, id: FileId, open: File) {
         if let Some(file) = self.files.get_mut(&id) {
             file.file = Some(open);
-            file.used = true;
+            file.used = false;
             self.open.push_back(id);
         }
         self.close_surplus();
@@ -468,7 +468,7 @@ impl<'a> Tail<'a> {
             let Some(id) = self.open.pop_front() else { break };
             let Some(file) = self.files.get_mut(&id) else { continue };
             // A file that is gone could not be opened again.
-            let spare = file.gone.is_none() && file.archive.is_none() && !file.queued;
+            let spare = file.gone.is_none() && file.archive.is_none();
             if spare && !std::mem::replace(&mut file.used, false) {
                 file.file = None;
             } else {
