@@ -15,6 +15,7 @@ use super::follow::{Followed, Read, stamp};
 use super::identity::{FileId, Fingerprint};
 use super::journal::Checkpoint;
 use super::options::Settings;
+use super::scan::Known;
 use super::text::{Rows, Until};
 use super::watch::Watch;
 use crate::base::clock::{self, Instant};
@@ -83,6 +84,8 @@ pub(super) struct Tail<'a> {
     pub(super) unreadable: HashMap<PathBuf, bool>,
     /// Paths whose file left and was not replaced yet, and when.
     pub(super) vacant: HashMap<PathBuf, Instant>,
+    pub(super) known: Known,
+    pub(super) expired: Option<Instant>,
     pub(super) prefix: Vec<u8>,
     pub(super) scanned: Instant,
     pub(super) scanned_wall: std::time::SystemTime,
@@ -109,6 +112,8 @@ impl<'a> Tail<'a> {
             open_max: usize::try_from(limit / 2).unwrap_or(1024).clamp(8, 1024),
             unreadable: HashMap::new(),
             vacant: HashMap::new(),
+            known: Known::default(),
+            expired: None,
             prefix: Vec::new(),
             scanned: now,
             scanned_wall: std::time::SystemTime::UNIX_EPOCH,
@@ -127,7 +132,7 @@ impl<'a> Tail<'a> {
         } else if self.watch.is_complete() {
             (self.scan_cost * 200).max(Duration::from_secs(5))
         } else {
-            (self.scan_cost * 50).max(Duration::from_millis(800))
+            (self.scan_cost * 100).max(Duration::from_millis(800))
         };
         self.scanned + rest
     }
@@ -224,20 +229,23 @@ impl<'a> Tail<'a> {
         let Some(file) = self.files.get_mut(&id) else { return };
         file.queued = false;
         if let Some(before) = file.after {
-            if self.files.get(&before).is_some_and(|b| b.queued) {
+            if self.files.get(&before).is_some_and(|b| b.queued) && !self.waits_for(before, id) {
                 return self.enqueue(id);
             }
             self.files.entry(id).and_modify(|f| f.after = None);
         }
-        match self.prepare(id) {
+        let prepared = self.prepare(id);
+        let Some(file) = self.files.get_mut(&id) else { return };
+        let waited_out = file.gone.is_some_and(|since| now - since >= self.settings.rotate_wait);
+        match prepared {
             Ok(true) => {}
+            _ if waited_out => return self.remove(id),
             Ok(false) => return,
             Err(e) => return self.failed(id, &e),
         }
-        let Some(file) = self.files.get_mut(&id) else { return };
         let Some(Ok(meta)) = file.file.as_ref().map(File::metadata) else { return };
         let unchanged = stamp(&meta) == file.seen;
-        let over = unchanged && file.gone.is_some_and(|since| now - since >= self.settings.rotate_wait);
+        let over = unchanged && waited_out;
         let waited = file.flush_at.is_some_and(|at| at <= now);
         let until = if over {
             Until::End
@@ -267,6 +275,12 @@ impl<'a> Tail<'a> {
             }
         }
         self.enqueue(id);
+    }
+
+    /// Whether `first` is itself to be read after `id`, directly or not, as when names were exchanged.
+    fn waits_for(&self, first: FileId, id: FileId) -> bool {
+        let before = |of: &FileId| self.files.get(of).and_then(|f| f.after);
+        std::iter::successors(Some(first), before).take(64).any(|one| one == id)
     }
 
     /// Opens the file and finds out whether it is still what it was; false if there is nothing to read now.
@@ -440,7 +454,7 @@ impl<'a> Tail<'a> {
     pub(super) fn keep_open(&mut self, id: FileId, open: File) {
         if let Some(file) = self.files.get_mut(&id) {
             file.file = Some(open);
-            file.used = true;
+            file.used = false;
             self.open.push_back(id);
         }
         self.close_surplus();
@@ -454,7 +468,7 @@ impl<'a> Tail<'a> {
             let Some(id) = self.open.pop_front() else { break };
             let Some(file) = self.files.get_mut(&id) else { continue };
             // A file that is gone could not be opened again.
-            let spare = file.gone.is_none() && file.archive.is_none() && !file.queued;
+            let spare = file.gone.is_none() && file.archive.is_none();
             if spare && !std::mem::replace(&mut file.used, false) {
                 file.file = None;
             } else {

@@ -50,11 +50,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal of the component `id` under `state_dir`, whose directory is made (mode 0700) if it is missing.
+    /// The journal of the component `id` under `state_dir`, whose directory is made (mode 0700) if it is missing. An
+    /// empty `state_dir` is none: nothing is kept.
     ///
     /// # Errors
     /// When the directory cannot be made (may pass) or another process holds the lock (will not).
     pub fn open(state_dir: &Path, id: &str) -> Result<Journal, Fault> {
+        if state_dir.as_os_str().is_empty() {
+            let (path, lock_path) = (PathBuf::new(), PathBuf::new());
+            return Ok(Journal { path, lock_path, lock: None, file: None, bytes: 0, replace: false });
+        }
         let dir = state_dir.join("checkpoints");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| {
             Fault::retry(format!(
@@ -74,7 +79,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn lock(&mut self) -> Result<(), Fault> {
-        if self.lock.is_some() {
+        if self.lock.is_some() || self.is_nowhere() {
             return Ok(());
         }
         let at = self.lock_path.display();
@@ -107,6 +112,10 @@ impl Journal {
         Ok(())
     }
 
+    fn is_nowhere(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// Lets another process have the checkpoints.
     pub fn unlock(&mut self) {
         self.lock = None;
@@ -116,6 +125,9 @@ impl Journal {
     /// All checkpoints and when they were last written; `None` if there is no earlier state. Damaged state is
     /// moved aside with a warning, and what precedes the damage is used.
     pub fn load(&mut self) -> Option<(HashMap<FileId, Checkpoint>, SystemTime)> {
+        if self.is_nowhere() {
+            return None;
+        }
         let read = File::open(&self.path).and_then(|mut file| {
             let modified = file.metadata()?.modified()?;
             let mut bytes = Vec::new();
@@ -165,6 +177,9 @@ impl Journal {
     /// # Errors
     /// From the file system; the old file is still there.
     pub fn replace(&mut self, records: &[u8]) -> io::Result<()> {
+        if self.is_nowhere() {
+            return Ok(());
+        }
         self.replace = true;
         self.file = None;
         let temporary = self.path.with_extension("new");
@@ -188,6 +203,9 @@ impl Journal {
     /// # Errors
     /// From the file system; the next write then replaces the file, so a torn record has nothing behind it.
     pub fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        if self.is_nowhere() {
+            return Ok(());
+        }
         self.replace = true;
         let file = match &mut self.file {
             Some(file) => file,

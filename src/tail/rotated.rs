@@ -9,7 +9,7 @@ use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::checkpoint::FORMER_DEV;
+use super::checkpoint::{ARCHIVE_DONE, FORMER_DEV};
 use super::engine::Tail;
 use super::follow::stamp;
 use super::identity::FileId;
@@ -135,7 +135,10 @@ impl Tail<'_> {
             }
             let born_since = || since.is_some_and(|since| meta.created().is_ok_and(|born| born >= since));
             let of = match (unfinished.get(&id), of) {
-                (Some(checkpoint), _) if checkpoint.offset < meta.len() => checkpoint.path.to_path_buf(),
+                // Shorter than what was read, it was truncated before it was rotated.
+                (Some(known), _) if known.offset != meta.len() && known.offset != ARCHIVE_DONE => {
+                    known.path.to_path_buf()
+                }
                 (None, Some(of)) if self.ledger.find(id).is_none() && born_since() => of.clone(),
                 _ => continue,
             };

@@ -16,11 +16,20 @@ use super::follow::{Followed, read_full, stamp};
 use super::identity::{FileId, Fingerprint};
 use super::journal::Checkpoint;
 use super::text::Coding;
-use crate::base::clock;
+use crate::base::clock::{self, Instant};
 use crate::batch::Origin;
 
 /// How far back from the end a line start is looked for.
 const END_SEARCH_BYTES: u64 = 64 * 1024;
+
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+
+/// What was known when weir started, for the first scan.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    paths: HashSet<Arc<Path>>,
+    by_inode: HashMap<u64, Vec<FileId>>,
+}
 
 /// Where a file comes from that is taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +46,13 @@ impl Tail<'_> {
     /// The first look at everything, with what happened while weir was not running.
     pub(super) fn first_scan(&mut self) {
         let before = self.ledger.all();
+        for (id, checkpoint) in &before {
+            self.known.paths.insert(checkpoint.path.clone());
+            self.known.by_inode.entry(id.ino).or_default().push(*id);
+        }
         self.scan(true);
         self.recover(&before);
-        let present: HashSet<FileId> = self.files.keys().copied().collect();
-        self.ledger.expire(&present);
+        self.known = Known::default();
         if self.files.is_empty() && self.unreadable.is_empty() {
             tracing::warn!(component = %self.settings.component, "no file matches yet; files are read when they appear");
         }
@@ -49,8 +61,8 @@ impl Tail<'_> {
     /// Walks the tree and takes note of what changed in it.
     pub(super) fn scan(&mut self, first: bool) {
         let start = clock::now();
-        // The clock of time stamps in a file system lags by a tick.
-        let start_wall = wall_now() - Duration::from_millis(20);
+        // The clock of time stamps in a file system lags by a tick or more.
+        let start_wall = wall_now() - Duration::from_millis(50);
         let found = self.settings.patterns.scan();
         if found.partial && first {
             tracing::warn!(component = %self.settings.component, "more files or directories than one source follows; some are left out");
@@ -81,14 +93,25 @@ impl Tail<'_> {
             let arrival = if first { Arrival::AtStart } else { Arrival::Later };
             self.take_on(id, &path, &meta, arrival, &path);
         }
-        if !first && !(left.is_empty() && self.vacant.is_empty()) {
+        let somebody_left = !left.is_empty() || !self.vacant.is_empty();
+        if somebody_left && !first {
             self.recover_between(&left, self.scanned_wall);
         }
+        self.expire(start);
         self.scanned_wall = start_wall;
         self.ledger.looked(start_wall);
         self.scanned = clock::now();
         self.scan_cost = self.scanned - start;
         self.scan_wanted = false;
+    }
+
+    /// Now and then, checkpoints of files that are gone are forgotten.
+    fn expire(&mut self, now: Instant) {
+        if self.expired.is_none_or(|at| now - at > EXPIRE_EVERY) {
+            self.expired = Some(now);
+            let present: HashSet<FileId> = self.files.keys().copied().collect();
+            self.ledger.expire(&present);
+        }
     }
 
     /// Files that are followed: under which name are they now, if any?
@@ -105,7 +128,8 @@ impl Tail<'_> {
                         renamed.push((*id, path.clone()));
                     }
                 }
-                None if file.gone.is_none() => {
+                // A directory that could not be read, for want of descriptors perhaps, says nothing.
+                None if file.gone.is_none() && !may_be_at(&file.path, *id) => {
                     file.gone = Some(now);
                     file.left = Some(file.path.clone());
                     file.due = now;
@@ -333,12 +357,19 @@ impl Tail<'_> {
     /// its time of birth.
     fn appeared_meanwhile(&self, path: &Path, meta: &Metadata) -> bool {
         let Some(looked) = self.ledger.looked_before() else { return false };
-        meta.created().is_ok_and(|born| born >= looked)
-            || self.ledger.all().iter().any(|(_, c)| *c.path == *path)
+        meta.created().is_ok_and(|born| born >= looked) || self.known.paths.contains(path)
     }
 }
 
 /// The wall clock as file systems tell it.
 fn wall_now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::unix_nanos().max(0).cast_unsigned())
+}
+
+/// Whether the file may still be at `path`: only another file there, or none, says that it is not.
+fn may_be_at(path: &Path, id: FileId) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => FileId::of(&meta) == id,
+        Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }

@@ -100,6 +100,9 @@ async fn dropped_lines_are_counted() {
     rig.append("a", "short\nmuch too long for that\nshort\n");
     let mut weir = rig.start().await;
     assert_eq!(weir.lines(2).await, ["short", "short"]);
+    let counts = weir.meter.snapshot();
+    assert_eq!((counts.received_events, counts.dropped(crate::flow::Reason::Oversize)), (3, 1));
+    assert!(counts.balances());
 }
 
 #[tokio::test(flavor = "multi_thread")]

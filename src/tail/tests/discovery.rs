@@ -125,3 +125,21 @@ async fn a_deleted_and_remade_directory_is_watched_again() {
         fs::create_dir(rig.log("sub")).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_files_are_read_once_over_a_restart() {
+    let rig = Rig::new(&["**/*.log"], json!({}));
+    for i in 0..10_000 {
+        if i % 100 == 0 {
+            fs::create_dir(rig.log(&format!("{}", i / 100))).unwrap();
+        }
+        rig.append(&format!("{}/{i}.log", i / 100), numbered(i..i + 1));
+    }
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10_000).await.len(), 10_000);
+    weir.stop().await;
+    let mut weir = rig.start().await;
+    rig.append("0/7.log", "more\n");
+    assert_eq!(weir.lines(1).await, ["more"]);
+    weir.stop().await;
+}

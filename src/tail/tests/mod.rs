@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::ComponentKind;
-use crate::flow::{Component, Fault, Inlet, Meter, Source, TaskCx};
+use crate::flow::{Branch, Chain, Component, Fault, Inlet, Intake, Meter, Outlet, Source, TaskCx};
 use crate::sources::directory::Directory;
 use crate::sources::file::File;
 use crate::testing;
@@ -89,7 +89,10 @@ impl Rig {
 
     async fn start_as<T: Component + Source>(&self, cx: TaskCx) -> Running {
         let mut source: T = testing::build(ComponentKind::Source, self.options.clone()).unwrap();
-        let (outlet, inlet) = testing::pipeline();
+        let (queue, inlet) = testing::queue();
+        let branches = vec![Branch { chain: None, queue }];
+        let intake = Intake::new(None, Chain::default(), branches, Arc::new(Meter::default()));
+        let outlet = Outlet::new(Arc::new(intake), cx.meter.clone());
         let (shutdown, meter, health) = (cx.shutdown.clone(), cx.meter.clone(), cx.health.clone());
         let ended = task::spawn(async move { source.run(&outlet, &cx).await });
         tokio::time::timeout(Duration::from_secs(5), health.started()).await.ok();

@@ -97,11 +97,12 @@ async fn several_rotations_while_down_lose_none() {
     rig.append("app.log", numbered(0..10));
     // An old one that was there before weir ever ran is not its business.
     rig.append("app.log.9", "ancient\n");
+    tokio::time::sleep(Duration::from_millis(150)).await;
     let mut weir = rig.start().await;
     rig.append("app.log", numbered(10..12));
     assert_eq!(weir.lines(2).await, expected(10..12));
     weir.stop().await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
     rig.append("app.log", numbered(12..15));
     rig.rename("app.log", "app.log.2");
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -120,7 +121,7 @@ async fn file_that_appeared_while_down_is_read_from_its_beginning_even_with_star
     let mut weir = rig.start().await;
     assert_eq!(weir.during(Duration::from_millis(100)).await, [""; 0]);
     weir.stop().await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
     rig.append("new.log", numbered(20..25));
     rig.append("old.log", numbered(10..12));
     let mut weir = rig.start().await;
@@ -172,4 +173,36 @@ async fn restart_in_the_same_process_goes_on_behind_what_is_under_way() {
     second.stop().await;
     let mut third = rig.start().await;
     assert_eq!(third.during(Duration::from_millis(100)).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_space_for_state_is_survived_and_made_up_for() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let checkpoints = rig.state().join("checkpoints");
+    fs::create_dir_all(&checkpoints).unwrap();
+    std::os::unix::fs::symlink("/dev/full", checkpoints.join("test.source.0.file.new")).unwrap();
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await.len(), 10);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!checkpoints.join("test.source.0.file.log").exists());
+    fs::remove_file(checkpoints.join("test.source.0.file.new")).unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!(checkpoints.join("test.source.0.file.log").exists(), "tried again without new lines");
+    weir.stop().await;
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(100)).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_state_directory_nothing_is_kept() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    for _ in 0..2 {
+        let cx = testing::task_cx(ComponentKind::Source, "file", std::path::Path::new(""));
+        let mut weir = rig.start_as::<File>(cx).await;
+        assert_eq!(weir.lines(10).await.len(), 10);
+        weir.stop().await;
+    }
+    assert!(!std::path::Path::new("checkpoints").exists());
 }

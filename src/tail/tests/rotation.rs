@@ -227,3 +227,37 @@ async fn rotated_twice_before_anybody_looked_loses_none() {
     lines.sort();
     assert_eq!(lines, expected(10..61));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_exchange_their_names_do_not_wait_for_each_other() {
+    let rig = Rig::new(&["*.log"], json!({}));
+    rig.append("a.log", numbered(0..1));
+    rig.append("b.log", numbered(1..2));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(2).await.len(), 2);
+    rig.rename("a.log", "c");
+    rig.rename("b.log", "a.log");
+    rig.rename("c", "b.log");
+    rig.append("a.log", numbered(2..3));
+    rig.append("b.log", numbered(3..4));
+    let mut lines = weir.lines(2).await;
+    lines.sort();
+    assert_eq!(lines, expected(2..4));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copytruncate_and_compression_together_read_nothing_twice() {
+    let rig = Rig::new(&["app.log*"], json!({ "exclude": "app.log.1" }));
+    rig.append("app.log", numbered(0..200));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(200).await.len(), 200);
+    fs::copy(rig.log("app.log"), rig.log("app.log.1")).unwrap();
+    fs::write(rig.log("app.log"), "").unwrap();
+    rig.append("app.log", "next\n");
+    assert_eq!(weir.lines(1).await, ["next"]);
+    fs::write(rig.log("app.log.1.gz"), gz(&numbered(0..200))).unwrap();
+    age(&rig.log("app.log.1.gz"));
+    rig.remove("app.log.1");
+    assert_eq!(weir.during(Duration::from_millis(500)).await, [""; 0]);
+}
