@@ -67,12 +67,12 @@ async fn draining_ends_streams_with_all_rows_and_a_bye() {
     tokio::time::sleep(Duration::from_millis(30)).await;
     say(&ring, ["last words"]);
     server.attached.clear();
-    let text = client.to_end().await;
+    let text = client.finish().await;
     assert!(
         text.find("last words").unwrap() < text.find("event: bye\ndata: {\"reason\":\"shutdown\"}").unwrap()
     );
     assert!(text.ends_with("0\r\n\r\n"));
-    idle.to_end().await;
+    idle.finish().await;
     tokio::time::timeout(Duration::from_secs(5), server.served).await.unwrap().unwrap().unwrap();
 }
 
@@ -83,10 +83,10 @@ async fn a_removed_pipeline_says_bye_and_is_gone() {
     client.until_has("hello").await;
     say(&ring, ["x"]);
     server.router.retain(|site| site.starts_with("other."));
-    let text = client.to_end().await;
+    let text = client.finish().await;
     assert!(text.contains("event: bye") && text.contains("\"x\""), "{text}");
     assert!(
-        server.get("/app/stream", "connection: close\r\n").await.to_end().await.starts_with("HTTP/1.1 404")
+        server.get("/app/stream", "connection: close\r\n").await.finish().await.starts_with("HTTP/1.1 404")
     );
 }
 
@@ -161,7 +161,7 @@ async fn one_more_subscriber_than_allowed_is_told_to_come_back() {
         client.until_has("hello").await;
         clients.push(client);
     }
-    let text = server.get("/app/stream", "connection: close\r\n").await.to_end().await;
+    let text = server.get("/app/stream", "connection: close\r\n").await.finish().await;
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("retry-after: 5"), "{text}");
     clients.pop();
     // A client that left is noticed without a write.
