@@ -93,7 +93,12 @@ async fn a_removed_pipeline_says_bye_and_is_gone() {
 #[tokio::test]
 async fn a_slow_reader_is_told_exactly_what_it_lost_and_disturbs_nobody() {
     let mut server = Server::start(Policy::default()).await;
-    let small = RingBounds { history_events: 10, history_bytes: 1 << 20, live_bytes: 1 << 20 };
+    let small = RingBounds {
+        history_events: 10,
+        history_bytes: 1 << 20,
+        live_bytes: 1 << 20,
+        ..RingBounds::default()
+    };
     let ring = server.mount("app", small, options(), Arc::new(Plain));
     let mut slow = server.get("/app/stream", "").await;
     let mut quick = server.get("/app/stream", "").await;
@@ -147,7 +152,9 @@ async fn a_reader_that_stopped_is_let_go_after_the_deadline() {
         say(&ring, vec![&line; 100]);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!((ring.followers(), server.meter.snapshot().clients), (0, 0));
+    let meter = server.meter.snapshot();
+    assert_eq!((ring.followers(), meter.clients), (0, 0));
+    assert!(meter.client_drops > 0, "what it did not get is counted");
 }
 
 #[tokio::test]

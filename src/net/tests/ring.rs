@@ -16,7 +16,7 @@ use crate::net::select::{Select, any_of};
 use crate::net::subscriber::{Outgoing, Seat, Subscriber, Wish};
 
 fn ring(history_events: u64, live_bytes: u64) -> Arc<Ring> {
-    let bounds = RingBounds { history_events, history_bytes: 1 << 20, live_bytes };
+    let bounds = RingBounds { history_events, history_bytes: 1 << 20, live_bytes, ..RingBounds::default() };
     Arc::new(Ring::new("app".into(), Epoch::from_millis(1), bounds, Arc::new(Plain)))
 }
 
