@@ -80,7 +80,13 @@ pub async fn pump(
             }
         }
         if !out.parts.is_empty() {
-            link.write(&mut out).await?;
+            if let Err(e) = link.write(&mut out).await {
+                // A client that leaves wants no more; one that stands still has missed it.
+                if e.kind() == io::ErrorKind::TimedOut {
+                    subscriber.abandon();
+                }
+                return Err(e);
+            }
             last_write = clock::now();
             paced_until = if backlog { last_write } else { last_write + pace(subscriber) };
         }

@@ -5,12 +5,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::id::Epoch;
 use super::segment::{Encode, EncodeStats, Segment};
+use crate::base::clock;
 use crate::batch::Batch;
 
 /// What a ring keeps.
@@ -23,11 +25,19 @@ pub struct RingBounds {
     /// Bytes (lines and their encodings) kept besides, for subscribers that are behind. Whoever falls further
     /// behind misses events and is told.
     pub live_bytes: u64,
+    /// How long they are kept for that. Shorter than a write may stand still, so that a subscriber that comes back
+    /// in time is told what it missed instead of being let go without a word.
+    pub live_age: Duration,
 }
 
 impl Default for RingBounds {
     fn default() -> RingBounds {
-        RingBounds { history_events: 1000, history_bytes: 4 << 20, live_bytes: 16 << 20 }
+        RingBounds {
+            history_events: 1000,
+            history_bytes: 4 << 20,
+            live_bytes: 24 << 20,
+            live_age: Duration::from_secs(10),
+        }
     }
 }
 
@@ -168,14 +178,15 @@ impl Ring {
 
     /// Takes out what neither history nor a subscriber may still want.
     fn evict(&self, state: &mut State) -> Vec<Arc<Segment>> {
-        let (bounds, followed) = (state.bounds, self.followers() > 0);
+        let (bounds, followed, now) = (state.bounds, self.followers() > 0, clock::now());
         let mut gone = Vec::new();
         while let Some(front) = state.segments.front() {
             let history =
                 state.events - front.count() < bounds.history_events && state.bytes <= bounds.history_bytes;
             let total = state.bytes + self.stats.bytes.load(Relaxed);
             // The newest segment stays for those who follow, however large it is.
-            let live = followed && (total <= bounds.live_bytes || state.segments.len() == 1);
+            let kept = total <= bounds.live_bytes && now.duration_since(front.appended()) <= bounds.live_age;
+            let live = followed && (kept || state.segments.len() == 1);
             if history || live {
                 break;
             }

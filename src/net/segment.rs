@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::id::Epoch;
+use crate::base::clock::{self, Instant};
 use crate::batch::Batch;
 
 /// What of a row is sent.
@@ -144,6 +145,7 @@ pub struct EncodeStats {
 /// See the module.
 pub struct Segment {
     first: u64,
+    appended: Instant,
     batch: Batch,
     encoder: Arc<dyn Encode>,
     stats: Arc<EncodeStats>,
@@ -162,7 +164,21 @@ impl Segment {
     /// The live rows of `batch` as the events `first..first + rows`.
     pub fn new(first: u64, batch: Batch, encoder: Arc<dyn Encode>, stats: Arc<EncodeStats>) -> Segment {
         let (forms, projections) = (Default::default(), Mutex::default());
-        Segment { first, batch, encoder, stats, held_bytes: AtomicU64::new(0), forms, projections }
+        Segment {
+            first,
+            appended: clock::now(),
+            batch,
+            encoder,
+            stats,
+            held_bytes: AtomicU64::new(0),
+            forms,
+            projections,
+        }
+    }
+
+    /// When it was made.
+    pub fn appended(&self) -> Instant {
+        self.appended
     }
 
     /// Sequence of the first event.

@@ -181,6 +181,13 @@ impl Subscriber {
         }
     }
 
+    /// Counts what it will not get any more, where its connection failed.
+    pub fn abandon(&self) {
+        for leg in &self.legs {
+            leg.seat.0.client_dropped(leg.cursor.ring().head() - leg.cursor.next);
+        }
+    }
+
     /// Why it ended, for [`Subscriber::farewell`].
     pub fn end_reason(&self) -> &'static str {
         if self.ended { "limit" } else { "shutdown" }

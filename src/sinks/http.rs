@@ -73,7 +73,7 @@ options! {
         #[range(1..=1_000_000)]
         pub max_connections: usize = 1000,
         /// How long a write may make no progress before the subscriber is let go.
-        pub write_timeout: Duration = Duration::from_secs(10),
+        pub write_timeout: Duration = Duration::from_secs(30),
         /// How events are written; JSON unless set.
         pub format: Option<FormatOptions> = None,
         /// Allows `listen` on an address that other machines reach.
@@ -94,7 +94,7 @@ impl Component for Http {
     const NAME: &'static str = "http";
     const SUMMARY: &'static str = "serves events live as server-sent events, JSON lines or raw lines";
     const EXAMPLE: &'static str = "type = \"http\"\nhistory = { max_events = 1000, max_bytes = \"4MiB\" }\n\
-        heartbeat = { interval = \"15s\", format = \"comment\" }\nmax_connections = 1000\nwrite_timeout = \"10s\"\n";
+        heartbeat = { interval = \"15s\", format = \"comment\" }\nmax_connections = 1000\nwrite_timeout = \"30s\"\n";
     const LIVE: bool = true;
     type Options = HttpOptions;
 

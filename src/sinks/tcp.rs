@@ -61,7 +61,7 @@ options! {
         #[range(1..=1_000_000)]
         pub max_connections: usize = 1000,
         /// How long a write may make no progress before the client is let go.
-        pub write_timeout: Duration = Duration::from_secs(10),
+        pub write_timeout: Duration = Duration::from_secs(30),
         /// How events are written; JSON unless set.
         pub format: Option<FormatOptions> = None,
         /// Allows `listen` on an address that other machines reach.

@@ -67,12 +67,12 @@ async fn draining_ends_streams_with_all_rows_and_a_bye() {
     tokio::time::sleep(Duration::from_millis(30)).await;
     say(&ring, ["last words"]);
     server.attached.clear();
-    let text = client.to_end().await;
+    let text = client.finish().await;
     assert!(
         text.find("last words").unwrap() < text.find("event: bye\ndata: {\"reason\":\"shutdown\"}").unwrap()
     );
     assert!(text.ends_with("0\r\n\r\n"));
-    idle.to_end().await;
+    idle.finish().await;
     tokio::time::timeout(Duration::from_secs(5), server.served).await.unwrap().unwrap().unwrap();
 }
 
@@ -83,17 +83,22 @@ async fn a_removed_pipeline_says_bye_and_is_gone() {
     client.until_has("hello").await;
     say(&ring, ["x"]);
     server.router.retain(|site| site.starts_with("other."));
-    let text = client.to_end().await;
+    let text = client.finish().await;
     assert!(text.contains("event: bye") && text.contains("\"x\""), "{text}");
     assert!(
-        server.get("/app/stream", "connection: close\r\n").await.to_end().await.starts_with("HTTP/1.1 404")
+        server.get("/app/stream", "connection: close\r\n").await.finish().await.starts_with("HTTP/1.1 404")
     );
 }
 
 #[tokio::test]
 async fn a_slow_reader_is_told_exactly_what_it_lost_and_disturbs_nobody() {
     let mut server = Server::start(Policy::default()).await;
-    let small = RingBounds { history_events: 10, history_bytes: 1 << 20, live_bytes: 1 << 20 };
+    let small = RingBounds {
+        history_events: 10,
+        history_bytes: 1 << 20,
+        live_bytes: 1 << 20,
+        ..RingBounds::default()
+    };
     let ring = server.mount("app", small, options(), Arc::new(Plain));
     let mut slow = server.get("/app/stream", "").await;
     let mut quick = server.get("/app/stream", "").await;
@@ -147,7 +152,9 @@ async fn a_reader_that_stopped_is_let_go_after_the_deadline() {
         say(&ring, vec![&line; 100]);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!((ring.followers(), server.meter.snapshot().clients), (0, 0));
+    let meter = server.meter.snapshot();
+    assert_eq!((ring.followers(), meter.clients), (0, 0));
+    assert!(meter.client_drops > 0, "what it did not get is counted");
 }
 
 #[tokio::test]
@@ -161,7 +168,7 @@ async fn one_more_subscriber_than_allowed_is_told_to_come_back() {
         client.until_has("hello").await;
         clients.push(client);
     }
-    let text = server.get("/app/stream", "connection: close\r\n").await.to_end().await;
+    let text = server.get("/app/stream", "connection: close\r\n").await.finish().await;
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("retry-after: 5"), "{text}");
     clients.pop();
     // A client that left is noticed without a write.

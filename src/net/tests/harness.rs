@@ -178,7 +178,7 @@ impl Client {
     }
 
     /// Reads to the end, ten seconds at most.
-    pub(super) async fn to_end(&mut self) -> String {
+    pub(super) async fn finish(&mut self) -> String {
         let mut rest = Vec::new();
         let reading = self.socket.read_to_end(&mut rest);
         timeout(Duration::from_secs(10), reading).await.expect("ends within ten seconds").ok();

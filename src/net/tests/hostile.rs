@@ -9,13 +9,13 @@ use super::harness::{Plain, Server, bounds, options};
 use crate::net::Policy;
 
 async fn response(server: &Server, target: &str, headers: &str) -> String {
-    server.get(target, &format!("{headers}connection: close\r\n")).await.to_end().await
+    server.get(target, &format!("{headers}connection: close\r\n")).await.finish().await
 }
 
 async fn raw(server: &Server, request: &str) -> String {
     let mut client = server.connect().await;
     client.send(request).await;
-    client.to_end().await
+    client.finish().await
 }
 
 #[tokio::test]
@@ -106,19 +106,19 @@ async fn heads_are_bounded_in_size_number_and_time() {
     let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "a".repeat(1 << 20));
     // The server hangs up in the middle of it.
     large.socket.write_all(head.as_bytes()).await.ok();
-    let text = large.to_end().await;
+    let text = large.finish().await;
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
     let mut many = server.connect().await;
     many.socket
         .write_all(format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100_000)).as_bytes())
         .await
         .ok();
-    let text = many.to_end().await;
+    let text = many.finish().await;
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
     let mut silent = server.connect().await;
-    assert_eq!(silent.to_end().await, "", "a client that says nothing is let go");
+    assert_eq!(silent.finish().await, "", "a client that says nothing is let go");
     let mut lingering = server.get("/nothing", "").await;
-    assert!(lingering.to_end().await.starts_with("HTTP/1.1 404"), "and one that has no more to say");
+    assert!(lingering.finish().await.starts_with("HTTP/1.1 404"), "and one that has no more to say");
     let mut slow = server.connect().await;
     let writing = async {
         for byte in "GET /app/stream HTTP/1.1\r\nhost: localhost\r\n".chars() {
@@ -127,7 +127,7 @@ async fn heads_are_bounded_in_size_number_and_time() {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        slow.to_end().await
+        slow.finish().await
     };
     let text = tokio::time::timeout(Duration::from_secs(3), writing).await.unwrap();
     assert!(!text.contains("200 OK"), "{text}");
@@ -154,7 +154,7 @@ async fn a_client_that_talks_while_it_listens_is_let_go() {
     let mut client = server.get("/app/stream", "").await;
     client.until_has("hello").await;
     client.socket.write_all(&vec![b'x'; 1 << 20]).await.ok();
-    client.to_end().await;
+    client.finish().await;
     for _ in 0..100 {
         if ring.followers() == 0 {
             return;

@@ -2,6 +2,7 @@
 //! is told of exactly what is missing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -16,7 +17,7 @@ use crate::net::select::{Select, any_of};
 use crate::net::subscriber::{Outgoing, Seat, Subscriber, Wish};
 
 fn ring(history_events: u64, live_bytes: u64) -> Arc<Ring> {
-    let bounds = RingBounds { history_events, history_bytes: 1 << 20, live_bytes };
+    let bounds = RingBounds { history_events, history_bytes: 1 << 20, live_bytes, ..RingBounds::default() };
     Arc::new(Ring::new("app".into(), Epoch::from_millis(1), bounds, Arc::new(Plain)))
 }
 
@@ -129,4 +130,24 @@ fn memory_is_bounded_whoever_follows() {
     drop((idle, reading));
     ring.append(&Batch::from_lines("t", ["y"]));
     assert!(ring.held_bytes().0 < 10_000, "history alone is kept for nobody");
+}
+
+#[test]
+fn rows_are_kept_for_a_while_and_then_their_loss_is_told() {
+    for (live_age_ms, lost) in [(60_000, 0), (20, 2)] {
+        let ring = ring(1, 1 << 20);
+        let live_age = Duration::from_millis(live_age_ms);
+        ring.reconfigure(
+            RingBounds { history_events: 1, live_age, ..RingBounds::default() },
+            Arc::new(Plain),
+        );
+        let mut slow = subscriber(Select::default());
+        slow.join(&ring, Start::Live, FORM, Seat::take(Arc::default()));
+        let mut next = 1;
+        ring.append(&Batch::from_lines("t", ["m1", "m2"]));
+        std::thread::sleep(Duration::from_millis(60));
+        ring.append(&Batch::from_lines("t", ["m3"]));
+        assert_eq!(check(&mut slow, &mut next, false).unwrap(), lost);
+        assert_eq!(next, 4);
+    }
 }

@@ -137,12 +137,12 @@ async fn tail_since_limit_and_patterns_select() {
         assert_eq!(messages(&client.until_rows(expected.len()).await), expected, "{query}");
     }
     let mut client = server.get("/app/stream?tail=3&limit=2", "").await;
-    let text = client.to_end().await;
+    let text = client.finish().await;
     assert!(
         text.contains("event: bye\ndata: {\"reason\":\"limit\"}") && text.ends_with("0\r\n\r\n"),
         "{text}"
     );
-    let none = server.get("/app/stream?tail=3&limit=0", "").await.to_end().await;
+    let none = server.get("/app/stream?tail=3&limit=0", "").await.finish().await;
     assert!(!none.contains("message"), "{none}");
 }
 
@@ -187,7 +187,7 @@ async fn negotiates_and_lets_format_override() {
         ("accept: image/png\r\n", "&format=ndjson", "application/x-ndjson"),
     ] {
         let mut client = server.get(&format!("/app/stream?tail=2&limit=2{query}"), accept).await;
-        let text = client.to_end().await;
+        let text = client.finish().await;
         assert!(text.contains(&format!("content-type: {expected}")), "{accept}{query}: {text}");
         let rows = String::from_utf8(dechunk(body(text.as_bytes()))).unwrap();
         match expected {
@@ -199,7 +199,7 @@ async fn negotiates_and_lets_format_override() {
         }
     }
     let refused =
-        server.get("/app/stream", "accept: image/png\r\nconnection: close\r\n").await.to_end().await;
+        server.get("/app/stream", "accept: image/png\r\nconnection: close\r\n").await.finish().await;
     assert!(refused.starts_with("HTTP/1.1 406") && refused.contains("problem+json"), "{refused}");
 }
 
@@ -208,9 +208,9 @@ async fn fields_choose_keys_in_the_asked_order() {
     let (server, ring) = Server::with_app(10).await;
     say(&ring, ["a", "b"]);
     let text =
-        server.get("/app/stream?tail=2&limit=2&format=ndjson&fields=message,nope,n", "").await.to_end().await;
+        server.get("/app/stream?tail=2&limit=2&format=ndjson&fields=message,nope,n", "").await.finish().await;
     assert_eq!(dechunk(body(text.as_bytes())), b"{\"message\":\"a\",\"n\":0}\n{\"message\":\"b\",\"n\":1}\n");
-    let text = server.get("/app/stream?tail=1&limit=1&format=ndjson&fields=nope", "").await.to_end().await;
+    let text = server.get("/app/stream?tail=1&limit=1&format=ndjson&fields=nope", "").await.finish().await;
     assert_eq!(dechunk(body(text.as_bytes())), b"{}\n");
 }
 
@@ -225,7 +225,7 @@ async fn several_streams_on_one_connection_resume_together() {
     for round in 0..5 {
         let headers = if round == 0 { String::new() } else { format!("last-event-id: {last}\r\n") };
         let mut client = server.get("/_stream?p=a,b&tail=100&limit=8", &headers).await;
-        client.to_end().await;
+        client.finish().await;
         for event in client.events().into_iter().filter(|e| e.kind.is_empty()) {
             let row = event.json();
             seen.push((
@@ -243,7 +243,7 @@ async fn several_streams_on_one_connection_resume_together() {
             (start..20).step_by(2).flat_map(|n| [format!("{n}.0"), format!("{n}.1")]).collect();
         assert_eq!(of, expected);
     }
-    let text = server.get("/_stream?p=b,a&tail=1&limit=2&format=ndjson&fields=nope", "").await.to_end().await;
+    let text = server.get("/_stream?p=b,a&tail=1&limit=2&format=ndjson&fields=nope", "").await.finish().await;
     assert_eq!(dechunk(body(text.as_bytes())), b"{\"pipeline\":\"b\"}\n{\"pipeline\":\"a\"}\n");
 }
 
