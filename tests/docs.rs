@@ -59,6 +59,21 @@ fn the_example_is_accepted() {
 }
 
 #[test]
+fn the_example_is_accepted_with_every_option_set() {
+    let example = fs::read_to_string(root().join("pipelines.toml.example")).expect("the example is there");
+    // `#option = …` and `#[table]` are options that are not set, `# text` is prose.
+    let set = |line: &str| match line.strip_prefix('#') {
+        Some(option) if option.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => option.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = example.lines().map(set).collect();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("all.toml");
+    fs::write(&path, all.join("\n")).expect("writable");
+    check(&path).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
 fn the_example_names_every_component_and_option() {
     let example = fs::read_to_string(root().join("pipelines.toml.example")).expect("the example is there");
     let has = |word: &str| {
