@@ -2,7 +2,11 @@
 //! `docs/GETTING-STARTED.md` as one script, comparing what each prints with the `output` block that follows it, and
 //! the Python client of `docs/STREAMING.md` through a crash.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
 
 mod cli_support;
 
