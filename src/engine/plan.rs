@@ -77,7 +77,7 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     let root = RootOptions::from_tree(tree, diagnostics);
     let mut planner = Planner { diagnostics, claims: Vec::new() };
     let written = tree.get("pipelines").and_then(Node::as_array).unwrap_or_default();
-    if written.is_empty() {
+    if written.is_empty() && !planner.diagnostics.is_incomplete(&tree.origin) {
         planner
             .diagnostics
             .error(&tree.origin, "no pipelines: there is nothing to run")
