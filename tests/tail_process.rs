@@ -1,6 +1,7 @@
 //! What following files costs the process: processor time while nothing happens, and descriptors when there are
 //! more files than may be open. In a process of its own, as both are counted per process.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(target_os = "linux")]
 
 use std::fs;

@@ -4,8 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-
 use super::banner::{Banner, Live};
 use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
 use super::exit::{Exit, Failure};
@@ -19,6 +17,7 @@ use crate::base::task;
 use crate::config::{Diagnostics, Environment};
 use crate::engine::{self, Plan, Services};
 use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, Shared};
+use crate::net::Policy;
 use crate::web;
 
 /// Most threads of the shared runtime: beyond these, cores are better left to the programs that log.
@@ -46,6 +45,7 @@ pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
         port_was_taken,
         color: terminal.color_stderr,
     });
+    raise_descriptor_limit();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKERS_MAX))
@@ -79,14 +79,11 @@ async fn drive(
         beside.push(task::spawn(end_with_reader(shared.get::<OutputClosed>(), shutdown.clone())));
     }
     let served = Arc::clone(&shared);
+    let policy = Policy { cors_origins: plan.root.server.cors_origins.clone(), ..Policy::default() };
     let services = Services {
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
-        // On a task of its own, because the engine only waits for its end.
-        serve: Box::new(move |listener, shutdown| {
-            let serving = task::spawn(web::serve(listener, served, shutdown));
-            async move { drop(serving.await) }.boxed()
-        }),
+        serve: Box::new(move |listener, shutdown| web::serve(listener, served, policy, shutdown)),
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         tracing::info!("started, {} pipelines", started.pipelines.len());
@@ -108,15 +105,28 @@ async fn drive(
         tracing::error!(
             "stopped before everything was delivered: {lost} events dropped, and what hangs in a write"
         );
-    } else {
+    } else if report.failed.is_empty() {
         tracing::info!("stopped, everything is delivered");
+    } else {
+        tracing::error!("stopped with components down: {}", report.failed.join("; "));
     }
     Ok(match program {
         // As the system does, the lowest eight bits.
         Some(code) => Exit((code & 0xff) as u8),
         None if incomplete => Exit::IO,
+        None if !report.failed.is_empty() => Exit::UNAVAILABLE,
         None => Exit::OK,
     })
+}
+
+/// Allows as many open files and clients as the administrator does: the soft limit of 1,024 is a default of another
+/// time, kept for programs that use `select`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::debug!("cannot raise the limit of open files: {e}");
+    }
 }
 
 /// A quick run is part of a shell's pipeline: when nobody reads its output any more (`app | weir | head`), it ends.

@@ -23,8 +23,8 @@ options! {
         /// and counted.
         #[range(Duration::ZERO..=Duration::from_secs(86_400))]
         pub shutdown_timeout: Duration = Duration::from_secs(10),
-        /// Directory for checkpoints and disk buffers. Default: `$XDG_STATE_HOME/weir`, or `/var/lib/weir` for
-        /// root.
+        /// Directory for what must survive a restart, such as how far files were read; one process each. Default:
+        /// `$XDG_STATE_HOME/weir`, or `~/.local/state/weir`; for root `/var/lib/weir`.
         pub state_dir: Option<String> = None,
         /// The shared HTTP router.
         pub server: ServerOptions = defaults(),
@@ -102,9 +102,11 @@ options! {
     pub struct FormatOptions {
         /// The format.
         pub r#type: FormatType,
-        /// The line that the `text` format writes, with `{field}` placeholders.
+        /// The line that the `text` format writes, with `{timestamp}`, `{level}`, `{source}`, `{message}` and
+        /// `{pipeline}`; `{{` and `}}` are literal braces.
         pub template: Option<String> = None,
-        /// How timestamps are written, in strftime notation. Default: RFC 3339.
+        /// How `text` and `json` write the time, in UTC: `rfc3339` (the default), `unix`, `unix_ms`, or strftime
+        /// notation such as `%F %T`.
         pub timestamp_format: Option<String> = None,
     }
 }

@@ -17,6 +17,7 @@ use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::flow::{Board, Health, Intake, Reason, Shared, State, TaskCx};
+use crate::net;
 
 /// How often filters that hold rows are asked to let go.
 const TICK: Duration = Duration::from_millis(100);
@@ -145,7 +146,7 @@ pub async fn run(
 
 /// Binds the shared listener.
 async fn bind(address: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|e| {
+    net::listen(address).await.map_err(|e| {
         let in_use = e.kind() == std::io::ErrorKind::AddrInUse;
         StartError {
             message: format!("cannot listen on {address}: {}", if in_use { "address in use".to_owned() } else { e.to_string() }),

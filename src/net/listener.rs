@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -67,12 +67,31 @@ pub(super) struct Server {
     pub(super) loopback: bool,
 }
 
-/// Binds a listener.
+/// Connections that may wait to be accepted; the kernel's own bound (`somaxconn`) applies too. The usual 128 are
+/// overrun when a thousand browsers reconnect at once, and who is turned away comes back only a second later.
+const BACKLOG: u32 = 4096;
+
+/// Listens on `host:port`, with room for a crowd to wait.
+///
+/// # Errors
+/// What the system says.
+pub async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for resolved in tokio::net::lookup_host(address).await? {
+        match listen_at(resolved) {
+            Ok(listener) => return Ok(listener),
+            Err(e) => failed = e,
+        }
+    }
+    Err(failed)
+}
+
+/// Listens on `host:port` like [`listen`], for a message to the operator.
 ///
 /// # Errors
 /// With the address and a hint.
 pub async fn bind(address: &str) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|e| {
+    listen(address).await.map_err(|e| {
         let (why, hint) = match e.kind() {
             io::ErrorKind::AddrInUse => {
                 ("address in use".to_owned(), "; hint: another process listens there, choose another port")
@@ -87,6 +106,14 @@ pub async fn bind(address: &str) -> io::Result<TcpListener> {
         };
         io::Error::new(e.kind(), format!("cannot listen on {address}: {why}{hint}"))
     })
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As the standard library does: a restart must not wait for old connections to be forgotten.
+    socket.set_reuseaddr(cfg!(unix))?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `listener` until `shutdown` drains and every connection has ended, or it aborts. Streams are served from

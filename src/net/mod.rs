@@ -20,7 +20,7 @@ mod timed;
 
 pub use answer::{MANY_PATH, only_read};
 pub use lines::serve_lines;
-pub use listener::{Policy, bind, serve};
+pub use listener::{Policy, bind, listen, serve};
 pub use pump::{PumpOptions, pump};
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
 

@@ -17,9 +17,9 @@ use crate::base::shutdown::Shutdown;
 /// Slices handed to the kernel in one call.
 const SLICES_MAX: usize = 64;
 /// Wait between two writes per subscriber of the same stream, and the longest wait: a thousand subscribers get
-/// about 10,000 writes a second between them, each with all that came meanwhile.
-const PACE_PER_FOLLOWER: Duration = Duration::from_micros(100);
-const PACE_MAX: Duration = Duration::from_millis(100);
+/// about 5,000 writes a second between them, each with all that came meanwhile.
+const PACE_PER_FOLLOWER: Duration = Duration::from_micros(200);
+const PACE_MAX: Duration = Duration::from_millis(200);
 /// Shorter waits are not worth a timer, whose grain is a millisecond.
 const PACE_MIN: Duration = Duration::from_millis(2);
 /// Bytes a client may send while it listens before it is taken for something else and let go.

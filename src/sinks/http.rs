@@ -67,16 +67,16 @@ options! {
         pub status_path: Option<String> = None,
         /// What a new subscriber may replay. Without being asked to, a stream starts with the present.
         pub history: HistoryOptions = defaults(),
-        /// Signs of life.
+        /// Signs of life while there is nothing to say.
         pub heartbeat: HeartbeatOptions = defaults(),
         /// Most subscribers at a time; more are answered 503.
         #[range(1..=1_000_000)]
         pub max_connections: usize = 1000,
         /// How long a write may make no progress before the subscriber is let go.
         pub write_timeout: Duration = Duration::from_secs(30),
-        /// How events are written; JSON unless set.
+        /// How events are written; by default as the pipeline says, or as JSON.
         pub format: Option<FormatOptions> = None,
-        /// Allows `listen` on an address that other machines reach.
+        /// Allows `listen` on an address that other machines reach: whoever does reads every event.
         pub insecure_public: bool = false,
     }
 }

@@ -55,16 +55,16 @@ options! {
         pub listen: Listen,
         /// What every new client is sent first.
         pub history: TcpHistoryOptions = defaults(),
-        /// Signs of life.
+        /// Signs of life while there is nothing to say.
         pub heartbeat: TcpHeartbeatOptions = defaults(),
         /// Most clients at a time; more wait to be accepted.
         #[range(1..=1_000_000)]
         pub max_connections: usize = 1000,
         /// How long a write may make no progress before the client is let go.
         pub write_timeout: Duration = Duration::from_secs(30),
-        /// How events are written; JSON unless set.
+        /// How events are written; by default as the pipeline says, or as JSON.
         pub format: Option<FormatOptions> = None,
-        /// Allows `listen` on an address that other machines reach.
+        /// Allows `listen` on an address that other machines reach: whoever does reads every event.
         pub insecure_public: bool = false,
     }
 }

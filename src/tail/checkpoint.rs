@@ -13,8 +13,8 @@ use crate::base::clock;
 use crate::batch::{Outcome, Receipt};
 use crate::flow::{Fault, TaskCx};
 
-/// Least time between two writes.
-const WRITE_EVERY: Duration = Duration::from_millis(500);
+/// Least time between two writes: what `kill -9` can make a restart repeat.
+const WRITE_EVERY: Duration = Duration::from_millis(50);
 /// Checkpoints of files that nobody has seen for this long are forgotten.
 const EXPIRE_SECS: i64 = 7 * 24 * 3600;
 /// Most checkpoints that are kept of files that are gone.

@@ -109,7 +109,7 @@ impl<'a> Tail<'a> {
             by_path: HashMap::new(),
             ready: VecDeque::new(),
             open: VecDeque::new(),
-            open_max: usize::try_from(limit / 2).unwrap_or(1024).clamp(8, 1024),
+            open_max: usize::try_from(limit / 4).unwrap_or(1024).clamp(8, 1024),
             unreadable: HashMap::new(),
             vacant: HashMap::new(),
             known: Known::default(),
@@ -443,27 +443,28 @@ impl<'a> Tail<'a> {
         match options.open(path) {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
                 self.open_max = (self.open.len() / 2).max(1);
-                self.close_surplus();
+                self.close_surplus(self.open_max);
                 options.open(path)
             }
             opened => opened,
         }
     }
 
-    /// Lets the file keep `open` while there is room.
+    /// Lets the file keep `open` while there is room. Others make room first: among files that were all read a
+    /// moment ago, the new one would be the first to go.
     pub(super) fn keep_open(&mut self, id: FileId, open: File) {
+        self.close_surplus(self.open_max - 1);
         if let Some(file) = self.files.get_mut(&id) {
             file.file = Some(open);
             file.used = false;
             self.open.push_back(id);
         }
-        self.close_surplus();
     }
 
-    /// Closes files that were not read for long, until the bound is kept: each that was read gets a second chance.
-    fn close_surplus(&mut self) {
+    /// Closes files that were not read for long, until `keep` are left: each that was read gets a second chance.
+    fn close_surplus(&mut self, keep: usize) {
         let mut chances = self.open.len() * 2;
-        while self.open.len() > self.open_max && chances > 0 {
+        while self.open.len() > keep && chances > 0 {
             chances -= 1;
             let Some(id) = self.open.pop_front() else { break };
             let Some(file) = self.files.get_mut(&id) else { continue };

@@ -11,12 +11,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::identity::{FileId, Fingerprint};
 use crate::base::clock;
 use crate::flow::Fault;
 
+/// Least time between two waits for the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 const MAGIC: &[u8] = b"weir checkpoints 1\n";
 /// Longest record that is believed: a path of 4096 bytes and the numbers.
 const RECORD_BYTES_MAX: usize = 8192;
@@ -58,6 +60,8 @@ pub struct Journal {
     bytes: u64,
     /// The next write replaces the file: it is torn, unknown, or mostly history.
     replace: bool,
+    /// When appended records were last forced to disk.
+    synced: Option<clock::Instant>,
 }
 
 impl Journal {
@@ -70,7 +74,15 @@ impl Journal {
     pub fn open(state_dir: &Path, id: &str) -> Result<Journal, Fault> {
         if state_dir.as_os_str().is_empty() {
             let (path, lock_path) = (PathBuf::new(), PathBuf::new());
-            return Ok(Journal { path, lock_path, lock: None, file: None, bytes: 0, replace: false });
+            return Ok(Journal {
+                path,
+                lock_path,
+                lock: None,
+                file: None,
+                bytes: 0,
+                replace: false,
+                synced: None,
+            });
         }
         let dir = state_dir.join("checkpoints");
         fs::DirBuilder::new()
@@ -80,7 +92,8 @@ impl Journal {
             .map_err(|e| unusable(&e, format!("cannot make the state directory {}: {e}", dir.display())))?;
         let path = dir.join(format!("{id}.log"));
         let lock_path = dir.join(format!("{id}.lock"));
-        let mut journal = Journal { path, lock_path, lock: None, file: None, bytes: 0, replace: true };
+        let mut journal =
+            Journal { path, lock_path, lock: None, file: None, bytes: 0, replace: true, synced: None };
         journal.lock()?;
         Ok(journal)
     }
@@ -209,7 +222,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends changed records and waits until they are on disk.
+    /// Appends changed records. They survive the death of the process at once, and that of the machine after at
+    /// most [`SYNC_EVERY`] of further writes; until then a restart reads some lines again.
     ///
     /// # Errors
     /// From the file system; the next write then replaces the file, so a torn record has nothing behind it.
@@ -224,7 +238,10 @@ impl Journal {
         };
         file.seek(SeekFrom::End(0))?;
         file.write_all(records)?;
-        file.sync_data()?;
+        if self.synced.is_none_or(|at| at.elapsed() >= SYNC_EVERY) {
+            file.sync_data()?;
+            self.synced = Some(clock::now());
+        }
         self.bytes += records.len() as u64;
         self.replace = false;
         Ok(())

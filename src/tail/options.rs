@@ -71,13 +71,13 @@ options! {
         pub exclude: Option<OneOrMany> = None,
         /// Where reading starts in files that are there when weir starts and that it has no checkpoint of.
         pub start_at: StartAt = StartAt::Beginning,
-        /// How often active files are looked at where the system does not report changes.
+        /// How often active files are looked at where the system does not report changes, such as on a network.
         #[range(Duration::from_millis(10)..=Duration::from_secs(60))]
         pub poll_interval: Duration = Duration::from_millis(250),
-        /// Longest line.
+        /// Longest line; see `oversize` for longer ones.
         #[range(ByteCount(1)..=ByteCount::mib(64))]
         pub max_line_size: ByteCount = ByteCount::kib(256),
-        /// What happens to longer ones.
+        /// What happens to a line longer than `max_line_size`.
         pub oversize: OversizePolicy = OversizePolicy::Truncate,
         /// How the text is encoded: `utf-8` passes bytes untouched, others (`utf-16le`, `latin-1`, `shift_jis`, … any
         /// label of the WHATWG encoding standard) become UTF-8. A byte order mark is honoured and removed.
@@ -89,7 +89,7 @@ options! {
         pub rotate_wait: Duration = Duration::from_secs(5),
         /// Of files not seen before that were last written longer ago, only new lines are read.
         pub ignore_older: Option<Duration> = None,
-        /// How a file's content is recognised.
+        /// How a file is known again after it was renamed, rotated or compressed.
         pub fingerprint: FingerprintOptions = crate::config::defaults(),
     }
 }

@@ -23,14 +23,8 @@ use crate::flow::{Board, Shared};
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Handler, Policy, Router, only_read};
 
-/// Serves the shared router on `listener`: streams, and everything else from an [`Api`] over the process' board.
-/// Ends when `shutdown` has drained and every connection has ended.
-pub fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) -> BoxFuture<'static, ()> {
-    serve_with(listener, shared, Policy::default(), shutdown)
-}
-
-/// The same under a policy: which origins may read, how many may connect.
-pub fn serve_with(
+/// Serves streams, status and pages on `listener` under `policy` until `shutdown` drains.
+pub fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
     policy: Policy,
