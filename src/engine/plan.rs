@@ -77,17 +77,17 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     let root = RootOptions::from_tree(tree, diagnostics);
     let mut planner = Planner { diagnostics, claims: Vec::new() };
     let written = tree.get("pipelines").and_then(Node::as_array).unwrap_or_default();
-    if written.is_empty() {
+    if written.is_empty() && !planner.diagnostics.is_incomplete(&tree.origin) {
         planner
             .diagnostics
             .error(&tree.origin, "no pipelines: there is nothing to run")
             .path(&Path::root().key("pipelines"))
             .hint("add a [[pipelines]] table with a source and a sink, or try `weir demo`");
     }
-    if let Some(root) = &root
-        && root.server.enabled
-    {
-        claims::server(&root.server, tree, &mut planner.claims, planner.diagnostics);
+    // The server is read by itself where the root has a mistake elsewhere, so that its own is not hidden.
+    let server = root.as_ref().map(|root| root.server.clone()).or_else(|| again(tree, "server"));
+    if let Some(server) = server.filter(|server| server.enabled) {
+        claims::server(&server, tree, &mut planner.claims, planner.diagnostics);
     }
     // Each pipeline is read from its own node, so that a mistake elsewhere hides none of its components' mistakes.
     let mut pipelines: Vec<_> =
