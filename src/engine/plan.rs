@@ -183,11 +183,9 @@ impl Planner<'_> {
         let (sink, shared) = self.component(section, place, descriptor, build, SinkOptions::read)?;
         let filters = self.filters(&shared.filters, first_filter, place);
         let when_full = match shared.buffer.when_full {
-            Some(BufferFull::Block) => WhenFull::Block,
-            Some(BufferFull::DropNewest) => WhenFull::DropNewest,
-            Some(BufferFull::DropOldest) => WhenFull::DropOldest,
-            None if descriptor.live => WhenFull::DropOldest,
-            None => WhenFull::Block,
+            BufferFull::Block => WhenFull::Block,
+            BufferFull::DropNewest => WhenFull::DropNewest,
+            BufferFull::DropOldest => WhenFull::DropOldest,
         };
         let bounds =
             Bounds { events_max: shared.buffer.max_events, bytes_max: shared.buffer.max_bytes.0, when_full };
