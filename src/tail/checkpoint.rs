@@ -45,11 +45,20 @@ struct Entry {
     next_number: u64,
     pending: VecDeque<Pending>,
     dirty: bool,
+    /// Rows were lost: reading has to go back to the checkpoint, and until it does nothing counts.
+    lost: bool,
 }
 
 impl Entry {
     fn new(checkpoint: Checkpoint, generation: u32) -> Entry {
-        Entry { checkpoint, generation, next_number: 0, pending: VecDeque::new(), dirty: false }
+        Entry { checkpoint, generation, next_number: 0, pending: VecDeque::new(), dirty: false, lost: false }
+    }
+
+    /// Rows never settled: what is under way behind them must not move the checkpoint past them.
+    fn lose(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.pending.clear();
+        self.lost = true;
     }
 }
 
@@ -58,6 +67,8 @@ struct State {
     entries: HashMap<FileId, Entry>,
     dirty: Vec<FileId>,
     forgotten: Vec<FileId>,
+    /// Files of which rows were lost.
+    lost: Vec<FileId>,
     /// Receipts that have not settled.
     outstanding: u64,
     /// Whether a source is at work.
@@ -226,7 +237,9 @@ impl Ledger {
     /// The receipt for rows that end at `end`, which must not be before earlier ends.
     pub fn submit(self: &Arc<Ledger>, id: FileId, end: u64, skipping: bool) -> Receipt {
         let mut state = self.state();
-        let Some(entry) = state.entries.get_mut(&id) else { return Receipt::none() };
+        let Some(entry) = state.entries.get_mut(&id).filter(|entry| !entry.lost) else {
+            return Receipt::none();
+        };
         let (number, generation) = (entry.next_number, entry.generation);
         entry.next_number += 1;
         entry.pending.push_back(Pending { number, end, skipping, done: false });
@@ -239,16 +252,18 @@ impl Ledger {
     fn settle(&self, id: FileId, generation: u32, number: u64, outcome: Outcome) {
         let mut state = self.state();
         state.outstanding -= 1;
-        if outcome != Outcome::Lost
-            && let Some(entry) = state.entries.get_mut(&id)
-            && entry.generation == generation
-        {
+        let current = state.entries.get_mut(&id).filter(|entry| entry.generation == generation);
+        if outcome == Outcome::Lost {
+            if let Some(entry) = current {
+                entry.lose();
+                state.lost.push(id);
+            }
+        } else if let Some(entry) = current {
             if let Some(at) = entry.pending.front().map(|first| number.wrapping_sub(first.number))
                 && let Some(settled) = entry.pending.get_mut(at as usize)
             {
                 settled.done = true;
             }
-            // A lost batch stays in front: nothing behind it moves the checkpoint, so a restart offers it again.
             let mut moved = false;
             while let Some(first) = entry.pending.pop_front_if(|p| p.done) {
                 entry.checkpoint.offset = first.end;
@@ -260,6 +275,21 @@ impl Ledger {
             }
         }
         self.close_if_done(state);
+    }
+
+    /// Files of which rows were lost since the last call, with the checkpoints where reading has to go on.
+    pub fn take_lost(&self) -> Vec<(FileId, Checkpoint)> {
+        let mut state = self.state();
+        let lost = std::mem::take(&mut state.lost);
+        let mut back = Vec::with_capacity(lost.len());
+        for id in lost {
+            // A file that began anew meanwhile has lost nothing.
+            if let Some(entry) = state.entries.get_mut(&id).filter(|entry| entry.lost) {
+                entry.lost = false;
+                back.push((id, entry.checkpoint.clone()));
+            }
+        }
+        back
     }
 
     fn touch(&self, state: &mut State, id: FileId) {

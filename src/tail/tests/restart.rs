@@ -206,3 +206,39 @@ async fn without_a_state_directory_nothing_is_kept() {
     }
     assert!(!std::path::Path::new("checkpoints").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_batches_are_read_again_while_running_and_nothing_behind_them_counts() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    // What a sink's end or a bug does: the rows leave the queue, and nobody settles them.
+    let lease = weir.inlet.recv().await.unwrap();
+    drop(lease.forward());
+    rig.append("app.log", numbered(10..20));
+    let mut lines = weir.lines(20).await;
+    lines.sort();
+    lines.dedup();
+    let mut all = expected(0..20);
+    all.sort();
+    assert_eq!(lines, all, "without a restart");
+    weir.stop().await;
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(100)).await, [""; 0], "the checkpoint moved past them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_loses_everything_is_offered_it_once_a_second_and_no_faster() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let weir = rig.start().await;
+    // A queue without its consumer loses whatever comes.
+    drop(weir.inlet);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let received = weir.meter.snapshot().received_events;
+    assert!((10..=40).contains(&received), "{received} rows read");
+    weir.shutdown.drain();
+    weir.ended.await.unwrap().unwrap();
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await, expected(0..10));
+}
