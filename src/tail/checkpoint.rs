@@ -75,7 +75,16 @@ struct State {
     at_work: bool,
     writer: bool,
     failing: bool,
+    /// When files were last looked for, in nanoseconds since the epoch, and what of that is on disk.
     looked: u64,
+    looked_written: u64,
+}
+
+impl State {
+    /// Whether something has to be written soon. Of when files were looked for, only that they ever were.
+    fn is_changed(&self) -> bool {
+        !self.dirty.is_empty() || !self.forgotten.is_empty() || (self.looked > 0 && self.looked_written == 0)
+    }
 }
 
 /// See the module.
@@ -167,6 +176,7 @@ impl Ledger {
     /// The file system was looked at; what was there at `at` is known.
     pub fn looked(&self, at: SystemTime) {
         self.state().looked = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        self.changed.notify_one();
     }
 
     /// Where reading `id` goes on: behind what is under way, or at the checkpoint if nothing is.
@@ -332,9 +342,10 @@ impl Ledger {
     fn write(&self) {
         let mut journal = self.journal();
         let mut state = self.state();
-        if state.dirty.is_empty() && state.forgotten.is_empty() {
+        if !state.is_changed() && state.looked == state.looked_written {
             return;
         }
+        let looked_at = state.looked;
         let (dirty, forgotten) = (std::mem::take(&mut state.dirty), std::mem::take(&mut state.forgotten));
         let all = journal.wants_all(state.entries.len());
         let mut records = Vec::with_capacity(dirty.len() * 128);
@@ -343,9 +354,9 @@ impl Ledger {
         } else {
             forgotten.iter().for_each(|id| encode(*id, None, &mut records));
         }
-        if state.looked > 0 {
+        if looked_at > 0 {
             let (path, fingerprint) = (Path::new("").into(), Fingerprint::EMPTY);
-            let looked = Checkpoint { path, fingerprint, offset: state.looked, skipping: false, seen: 0 };
+            let looked = Checkpoint { path, fingerprint, offset: looked_at, skipping: false, seen: 0 };
             encode(LOOKED, Some(&looked), &mut records);
         }
         for id in &dirty {
@@ -360,7 +371,7 @@ impl Ledger {
         let wrote = if all { journal.replace(&records) } else { journal.append(&records) };
         let mut state = self.state();
         match wrote {
-            Ok(()) => state.failing = false,
+            Ok(()) => (state.failing, state.looked_written) = (false, looked_at),
             Err(e) => {
                 if !std::mem::replace(&mut state.failing, true) {
                     tracing::error!(
@@ -397,7 +408,7 @@ impl Ledger {
     fn write_until_done(&self) {
         let mut state = self.state();
         while state.at_work || state.outstanding > 0 {
-            if state.dirty.is_empty() && state.forgotten.is_empty() {
+            if !state.is_changed() {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }

@@ -97,7 +97,8 @@ async fn several_rotations_while_down_lose_none() {
     rig.append("app.log", numbered(0..10));
     // An old one that was there before weir ever ran is not its business.
     rig.append("app.log.9", "ancient\n");
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    // Longer than a tick of the clock that stamps files.
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let mut weir = rig.start().await;
     rig.append("app.log", numbered(10..12));
     assert_eq!(weir.lines(2).await, expected(10..12));
@@ -241,4 +242,33 @@ async fn a_sink_that_loses_everything_is_offered_it_once_a_second_and_no_faster(
     weir.ended.await.unwrap().unwrap();
     let mut weir = rig.start().await;
     assert_eq!(weir.lines(10).await, expected(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_run_that_found_nothing_is_remembered() {
+    let rig = Rig::new(&["*.log"], json!({ "start_at": "end" }));
+    rig.start().await.stop().await;
+    rig.append("new.log", numbered(0..5));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(5).await, expected(0..5), "it appeared while weir was down");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_made_while_weir_was_there_is_not_taken_for_a_rotation_after_it() {
+    let rig = Rig::new(&["app.log"], json!({ "poll_interval": "10s" }));
+    rig.append("app.log", numbered(0..5));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(5).await, expected(0..5));
+    fs::copy(rig.log("app.log"), rig.log("app.log.bak")).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // This makes weir look again, which no checkpoint records by itself.
+    rig.append("other", "x");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    weir.stop().await;
+    rig.rename("app.log", "app.log.1");
+    rig.append("app.log", numbered(5..6));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(300)).await, expected(5..6));
+    weir.stop().await;
 }
