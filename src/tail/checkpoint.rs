@@ -149,7 +149,7 @@ impl Drop for Session {
 impl Ledger {
     fn open(state_dir: &Path, id: &str) -> Result<Ledger, Fault> {
         let mut journal = Journal::open(state_dir, id)?;
-        let loaded = journal.load();
+        let loaded = journal.load()?;
         let (mut checkpoints, written) = loaded.map_or_else(Default::default, |(all, at)| (all, Some(at)));
         let looked =
             checkpoints.remove(&LOOKED).map(|c| SystemTime::UNIX_EPOCH + Duration::from_nanos(c.offset));

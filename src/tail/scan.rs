@@ -97,7 +97,10 @@ impl Tail<'_> {
         if somebody_left && !first {
             self.recover_between(&left, self.scanned_wall);
         }
-        self.expire(start);
+        // At first, old checkpoints may still be of rotated files that are yet to be found.
+        if !first {
+            self.expire(start);
+        }
         self.scanned_wall = start_wall;
         self.ledger.looked(start_wall);
         self.scanned = clock::now();

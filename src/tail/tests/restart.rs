@@ -1,6 +1,7 @@
 //! Stops, crashes and what happens meanwhile.
 
 use super::*;
+use crate::tail::journal;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orderly_stop_repeats_nothing_and_loses_nothing() {
@@ -271,4 +272,40 @@ async fn a_copy_made_while_weir_was_there_is_not_taken_for_a_rotation_after_it()
     let mut weir = rig.start().await;
     assert_eq!(weir.during(Duration::from_millis(300)).await, expected(5..6));
     weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_during_a_long_absence_goes_on_where_it_was() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await.len(), 10);
+    weir.stop().await;
+    let mut journal = journal::Journal::open(&rig.state(), "test.source.0.file").unwrap();
+    let (mut all, _) = journal.load().unwrap().unwrap();
+    let mut records = Vec::new();
+    for (id, checkpoint) in &mut all {
+        checkpoint.seen -= 30 * 24 * 3600;
+        journal::encode(*id, Some(checkpoint), &mut records);
+    }
+    journal.replace(&records).unwrap();
+    drop(journal);
+    rig.append("app.log", numbered(10..12));
+    rig.rename("app.log", "app.log.1");
+    rig.append("app.log", numbered(12..14));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(4).await, expected(10..14));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_that_cannot_be_read_now_is_left_as_it_is() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    let state = rig.state().join("checkpoints/test.source.0.file.log");
+    // Reading a directory fails, for root too.
+    fs::create_dir_all(&state).unwrap();
+    let Err(Fault::Retry { why, .. }) = rig.start().await.ended.await.unwrap() else {
+        panic!("it was taken")
+    };
+    assert!(why.contains("checkpoint") && state.is_dir(), "{why}");
 }
