@@ -63,8 +63,13 @@ async fn route(
     cors: Option<&HeaderValue>,
 ) -> Result<Reply, Problem> {
     guard::check_host(&request, server)?;
-    let path = query_string::path(request.uri().path())
-        .map_err(|why| Problem::bad_request(format!("broken path: {why}")))?;
+    let target = match request.uri().path() {
+        // `OPTIONS *` asks about the server as a whole.
+        "*" if *request.method() == Method::OPTIONS => "/",
+        path => path,
+    };
+    let path =
+        query_string::path(target).map_err(|why| Problem::bad_request(format!("broken path: {why}")))?;
     let route = if path == MANY_PATH { None } else { server.router.find(&path) };
     if *request.method() == Method::OPTIONS {
         let allow = match &route {
@@ -148,7 +153,7 @@ fn subscribe(
     cors: Option<&HeaderValue>,
 ) -> Result<Reply, Problem> {
     only_read(request.method())?;
-    let params = StreamParams::parse(request.uri().query(), many, Timestamp(clock::unix_nanos()))?;
+    let mut params = StreamParams::parse(request.uri().query(), many, Timestamp(clock::unix_nanos()))?;
     let wire = match params.wire {
         Some(wire) => wire,
         None => negotiate(request.headers())?,
@@ -184,6 +189,11 @@ fn subscribe(
         Wire::Ndjson => NoteStyle::JsonLines,
         Wire::Raw => NoteStyle::Silent,
     };
+    let resumes = |id: &String| streams.iter().any(|s| matches!(resume(s, id, many), Start::After(_)));
+    if last_id.as_ref().is_some_and(resumes) {
+        // A client that comes back asks with the `since` it began with, and must miss nothing that came meanwhile.
+        params.select.since = None;
+    }
     let (tail, since) = (params.tail, params.select.since);
     let mut subscriber = Subscriber::new(Wish { notes, select: params.select, limit: params.limit, many });
     for stream in streams {
