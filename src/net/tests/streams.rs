@@ -198,6 +198,12 @@ async fn negotiates_and_lets_format_override() {
         ("accept: application/x-ndjson\r\n", "", "application/x-ndjson"),
         ("accept: text/plain\r\n", "", "text/plain"),
         ("accept: text/plain;q=0.5, application/x-ndjson\r\n", "", "application/x-ndjson"),
+        ("accept: */*, application/x-ndjson\r\n", "", "application/x-ndjson"),
+        ("accept: */*, text/plain;q=0.1\r\n", "", sse),
+        ("accept: text/event-stream;q=0, */*\r\n", "", "application/x-ndjson"),
+        ("accept: text/event-stream; Q=0.2, text/*;q=0.3\r\n", "", "text/plain"),
+        ("accept: application/json;q=0.9\r\naccept: text/event-stream\r\n", "", sse),
+        ("accept: \r\n", "", sse),
         ("accept: text/event-stream\r\n", "&format=raw", "text/plain"),
         ("accept: image/png\r\n", "&format=ndjson", "application/x-ndjson"),
     ] {
