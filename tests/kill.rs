@@ -94,7 +94,7 @@ fn kill_nine_under_rotation_loses_nothing() {
         let (dir, stop, written) = (dir.clone(), stop.clone(), written.clone());
         move || write_lines(&dir, &stop, &written)
     });
-    let seed = std::env::var_os("WEIR_TEST_SEED").and_then(|s| s.to_str()?.parse().ok()).unwrap_or(1);
+    let seed = std::env::var_os("TEST_SEED").and_then(|s| s.to_str()?.parse().ok()).unwrap_or(1);
     let mut rng = Rng::seeded(seed);
     for _ in 0..ROUNDS {
         let mut child = start(&dir);

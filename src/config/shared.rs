@@ -34,7 +34,9 @@ options! {
         /// Most memory that waiting events keep alive.
         #[range(ByteCount::kib(4)..=ByteCount::gib(64))]
         pub max_bytes: ByteCount = ByteCount::mib(64),
-        /// What happens when it is full; `block`, except for live sinks (`http`, `tcp`), which `drop_oldest`.
-        pub when_full: Option<BufferFull> = None,
+        /// What happens when it is full. Live sinks (`http`, `tcp`) empty it at once into what their subscribers read
+        /// from, where the oldest rows give way: a subscriber that falls behind is told what it missed and holds
+        /// nobody back.
+        pub when_full: BufferFull = BufferFull::Block,
     }
 }

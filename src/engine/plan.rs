@@ -77,17 +77,17 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     let root = RootOptions::from_tree(tree, diagnostics);
     let mut planner = Planner { diagnostics, claims: Vec::new() };
     let written = tree.get("pipelines").and_then(Node::as_array).unwrap_or_default();
-    if written.is_empty() {
+    if written.is_empty() && !planner.diagnostics.is_incomplete(&tree.origin) {
         planner
             .diagnostics
             .error(&tree.origin, "no pipelines: there is nothing to run")
             .path(&Path::root().key("pipelines"))
             .hint("add a [[pipelines]] table with a source and a sink, or try `weir demo`");
     }
-    if let Some(root) = &root
-        && root.server.enabled
-    {
-        claims::server(&root.server, tree, &mut planner.claims, planner.diagnostics);
+    // The server is read by itself where the root has a mistake elsewhere, so that its own is not hidden.
+    let server = root.as_ref().map(|root| root.server.clone()).or_else(|| again(tree, "server"));
+    if let Some(server) = server.filter(|server| server.enabled) {
+        claims::server(&server, tree, &mut planner.claims, planner.diagnostics);
     }
     // Each pipeline is read from its own node, so that a mistake elsewhere hides none of its components' mistakes.
     let mut pipelines: Vec<_> =
@@ -183,11 +183,9 @@ impl Planner<'_> {
         let (sink, shared) = self.component(section, place, descriptor, build, SinkOptions::read)?;
         let filters = self.filters(&shared.filters, first_filter, place);
         let when_full = match shared.buffer.when_full {
-            Some(BufferFull::Block) => WhenFull::Block,
-            Some(BufferFull::DropNewest) => WhenFull::DropNewest,
-            Some(BufferFull::DropOldest) => WhenFull::DropOldest,
-            None if descriptor.live => WhenFull::DropOldest,
-            None => WhenFull::Block,
+            BufferFull::Block => WhenFull::Block,
+            BufferFull::DropNewest => WhenFull::DropNewest,
+            BufferFull::DropOldest => WhenFull::DropOldest,
         };
         let bounds =
             Bounds { events_max: shared.buffer.max_events, bytes_max: shared.buffer.max_bytes.0, when_full };

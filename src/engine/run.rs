@@ -246,7 +246,12 @@ async fn pipeline(intake: Arc<Intake>, sources: Vec<Running>, sinks: Vec<Running
 
 /// A component that failed for good before it was ever ready makes the start fail.
 fn first_failure(board: &Board) -> Option<StartError> {
-    failures(board).next().map(|message| StartError { message, hint: None, exit_code: 69 })
+    let said = failures(board).next()?;
+    let (message, hint) = match said.split_once("\nhint: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (said, None),
+    };
+    Some(StartError { message, hint, exit_code: 69 })
 }
 
 /// The components that are down for good, and why.

@@ -70,7 +70,7 @@ impl Supervisor<'_> {
             Ended::Ok => return Next::Finished,
             Ended::Aborted => return Next::Aborted,
             Ended::Fault(Fault::Fatal { why }) => {
-                tracing::error!(component = %self.cx.site.id(), "failed for good: {why}");
+                tracing::error!(component = %self.cx.site.id(), "failed for good: {}", one_line(&why));
                 self.cx.meter.error();
                 self.cx.health.set(State::Failed { why });
                 return Next::Failed;
@@ -86,7 +86,7 @@ impl Supervisor<'_> {
         if draining {
             pause = pause.min(BACKOFF_DRAINING_MAX);
         }
-        tracing::error!(component = %self.cx.site.id(), "{why}; starting again in {pause:.1?}");
+        tracing::error!(component = %self.cx.site.id(), "{}; starting again in {pause:.1?}", one_line(&why));
         self.cx.meter.error();
         self.cx.health.set(State::Restarting { why });
         tokio::select! {
@@ -101,6 +101,11 @@ impl Supervisor<'_> {
         self.cx.meter.restarted();
         Next::Again
     }
+}
+
+/// A fault with its hint, as one line of the log.
+fn one_line(why: &str) -> String {
+    why.replace("\nhint: ", " (hint: ").replace('\n', "; ") + if why.contains("\nhint: ") { ")" } else { "" }
 }
 
 async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx) {

@@ -92,8 +92,6 @@ pub trait Component: Clone + Send + Sync + Sized + 'static {
     const EXAMPLE: &'static str;
     /// Where it runs.
     const PLACEMENT: Placement = Placement::Task;
-    /// Whether it serves whoever is there now (`http`, `tcp`): its buffer then follows the present by default.
-    const LIVE: bool = false;
     /// Its options.
     type Options: Options;
 
@@ -125,8 +123,6 @@ pub struct Descriptor {
     pub example: &'static str,
     /// Where it runs.
     pub placement: Placement,
-    /// Whether its buffer drops the oldest rows by default instead of making sources wait.
-    pub live: bool,
     /// Its own options (the shared ones of its role come on top).
     pub fields: fn() -> Vec<Field>,
     /// How it is built.
@@ -170,7 +166,6 @@ impl Descriptor {
             summary: T::SUMMARY,
             example: T::EXAMPLE,
             placement: T::PLACEMENT,
-            live: T::LIVE,
             fields: <T::Options as Options>::fields,
             build,
         }

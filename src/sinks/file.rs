@@ -1,6 +1,7 @@
 //! The `file` sink: appends lines to files, one or many by what rows hold, with rotation, retention and a choice
 //! of how much survives a power cut.
 
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -109,7 +110,10 @@ impl Component for FileSink {
                 return None;
             }
         };
-        cx.claim("output file", options.path.replace("{pipeline}", &cx.site.pipeline), "path");
+        // However it is spelled: `./a//b` is `a/b`. What only the file system knows, such as links, is not asked.
+        let written = options.path.replace("{pipeline}", &cx.site.pipeline);
+        let parts = path::Path::new(&written).components().filter(|part| *part != path::Component::CurDir);
+        cx.claim("output file", parts.collect::<PathBuf>().to_string_lossy(), "path");
         let rotate = options.rotate.as_ref();
         let limits = Limits {
             size_max: rotate.and_then(|r| r.max_size).map(|size| size.0),

@@ -95,7 +95,6 @@ impl Component for Http {
     const SUMMARY: &'static str = "serves events live as server-sent events, JSON lines or raw lines";
     const EXAMPLE: &'static str = "type = \"http\"\nhistory = { max_events = 1000, max_bytes = \"4MiB\" }\n\
         heartbeat = { interval = \"15s\", format = \"comment\" }\nmax_connections = 1000\nwrite_timeout = \"30s\"\n";
-    const LIVE: bool = true;
     type Options = HttpOptions;
 
     fn build(options: HttpOptions, cx: &mut BuildCx<'_>) -> Option<Http> {

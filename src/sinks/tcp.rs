@@ -81,7 +81,6 @@ impl Component for Tcp {
     const SUMMARY: &'static str = "streams lines to every client that connects";
     const EXAMPLE: &'static str =
         "type = \"tcp\"\nlisten = \"127.0.0.1:9000\"\nhistory = { max_events = 100 }\n";
-    const LIVE: bool = true;
     type Options = TcpOptions;
 
     fn build(options: TcpOptions, cx: &mut BuildCx<'_>) -> Option<Tcp> {

@@ -39,6 +39,17 @@ pub struct Checkpoint {
     pub seen: i64,
 }
 
+/// A fault of the state directory: rights, a file in its place and a read-only disk need somebody's hand.
+fn unusable(e: &io::Error, why: String) -> Fault {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match e.kind() {
+        AlreadyExists | NotADirectory | PermissionDenied | ReadOnlyFilesystem => {
+            Fault::fatal(format!("{why}\nhint: set `state_dir` to a directory that weir may write"))
+        }
+        _ => Fault::retry(why),
+    }
+}
+
 /// The file that holds the checkpoints of one source, locked against a second process.
 #[derive(Debug)]
 pub struct Journal {
@@ -58,7 +69,8 @@ impl Journal {
     /// empty `state_dir` is none: nothing is kept.
     ///
     /// # Errors
-    /// When the directory cannot be made (may pass) or another process holds the lock (will not).
+    /// When the directory cannot be made or written, or another process holds the lock: none of it passes by
+    /// itself. Anything else, such as a full disk, may pass.
     pub fn open(state_dir: &Path, id: &str) -> Result<Journal, Fault> {
         if state_dir.as_os_str().is_empty() {
             let (path, lock_path) = (PathBuf::new(), PathBuf::new());
@@ -73,12 +85,11 @@ impl Journal {
             });
         }
         let dir = state_dir.join("checkpoints");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| {
-            Fault::retry(format!(
-                "cannot make the state directory {}: {e}\nhint: set `state_dir`",
-                dir.display()
-            ))
-        })?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(|e| unusable(&e, format!("cannot make the state directory {}: {e}", dir.display())))?;
         let path = dir.join(format!("{id}.log"));
         let lock_path = dir.join(format!("{id}.lock"));
         let mut journal =
@@ -103,7 +114,7 @@ impl Journal {
             .truncate(false)
             .mode(0o600)
             .open(&self.lock_path);
-        let mut file = open.map_err(|e| Fault::retry(format!("cannot open the lock file {at}: {e}")))?;
+        let mut file = open.map_err(|e| unusable(&e, format!("cannot open the lock file {at}: {e}")))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {

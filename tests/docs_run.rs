@@ -1,0 +1,131 @@
+//! Runs what the documentation tells users to run, on ports of its own: the shell blocks of
+//! `docs/GETTING-STARTED.md` as one script, comparing what each prints with the `output` block that follows it, and
+//! the Python client of `docs/STREAMING.md` through a crash.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
+mod cli_support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use cli_support::{Place, finish, free_port};
+
+/// Ends what a block prints; no block prints it itself.
+const MARK: &str = "-- end of a block --";
+
+/// The `sh` blocks of a text, each with the `output` block behind it.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks: Vec<(String, String)> = Vec::new();
+    let mut lines = text.split_inclusive('\n');
+    while let Some(line) = lines.next() {
+        let kind = line.trim_end();
+        if !kind.starts_with("```") {
+            continue;
+        }
+        let body: String = lines.by_ref().take_while(|line| line.trim_end() != "```").collect();
+        match kind {
+            "```sh" => blocks.push((body, String::new())),
+            "```output" => blocks.last_mut().unwrap().1 = body,
+            _ => panic!("unknown block {kind}"),
+        }
+    }
+    blocks
+}
+
+/// A file of the documentation.
+fn docs(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+}
+
+/// Whether a program is there; says so when it is not.
+fn has(program: &str, test: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        println!("SKIP {test}: {program} is not installed");
+    }
+    there
+}
+
+#[test]
+fn the_walk_through_prints_what_it_says() {
+    if !has("curl", "the_walk_through_prints_what_it_says") {
+        return;
+    }
+    let blocks = blocks(&docs("GETTING-STARTED.md"));
+    assert!(blocks.len() > 5, "the walk-through is gone");
+    let port = free_port().to_string();
+    let mut script = String::new();
+    for (block, _) in &blocks {
+        script += &format!("{}echo '{MARK}'\n", block.replace("8080", &port));
+    }
+    // Whatever goes wrong, nothing is left behind, and nothing waits for ever.
+    script = format!("trap 'kill $weir_pid' EXIT\nweir_pid=\n{script}trap - EXIT\n");
+    let place = Place::new(&[]);
+    let binary = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap().display().to_string();
+    // In a directory of its own, where no configuration lies about.
+    let mut command = Command::new("timeout");
+    command.args(["50", "sh", "-c", &script]).current_dir(place.path("")).stdin(Stdio::null());
+    command.env_clear().env("HOME", place.path("home")).env("TMPDIR", place.path(""));
+    command.env("PATH", format!("{binary}:/usr/local/bin:/usr/bin:/bin"));
+    command.env("WEIR_SERVER_LISTEN", format!("127.0.0.1:{port}"));
+    let run = finish(&mut command);
+    let printed: Vec<&str> = run.stdout.split(&format!("{MARK}\n")).collect();
+    for ((block, expected), printed) in blocks.iter().zip(&printed) {
+        assert_eq!(printed, expected, "printed by\n{block}standard error:\n{}", run.stderr);
+    }
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+const TICKING: &str = r#"
+[[pipelines]]
+name = "app"
+sources = [{ type = "generate", events_per_second = 20 }]
+sinks = [{ type = "http" }]
+"#;
+
+/// Ends a child when the test ends, however it does.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn the_python_client_goes_on_after_a_crash() {
+    if !has("python3", "the_python_client_goes_on_after_a_crash") {
+        return;
+    }
+    let port = free_port().to_string();
+    let place = Place::new(&[("weir.toml", TICKING)]);
+    let listen = format!("127.0.0.1:{port}");
+    let weir = || {
+        let mut command = place.command(&["run", "-c", "weir.toml", "--server.listen", &listen]);
+        Ending(command.stderr(Stdio::null()).spawn().unwrap())
+    };
+    let text = docs("STREAMING.md");
+    let code = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let first = weir();
+    // It ends by itself, should the test wait in vain.
+    let code = format!("import signal; signal.alarm(40)\n{}", code.replace("8080", &port));
+    let mut command = Command::new("python3");
+    command.args(["-u", "-c", &code]).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut client = Ending(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let is_row = |line: &String| line.contains(" took=");
+    assert_eq!(lines.by_ref().take(30).filter(is_row).count(), 30);
+    // Killed with SIGKILL; history goes with it, and the client is told so.
+    drop(first);
+    let second = weir();
+    assert_eq!(lines.by_ref().find(|line| !is_row(line)).as_deref(), Some("missed: None"));
+    assert_eq!(lines.by_ref().take(30).filter(is_row).count(), 30);
+    drop(second);
+}

@@ -1,0 +1,211 @@
+//! One weir in a directory of its own: started with a configuration, watched, signalled, ended when dropped.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+
+use super::http::{self, Stream};
+use super::{eventually, free_port, signal};
+
+/// A directory with files, where the binary is run.
+pub struct Place(tempfile::TempDir);
+
+/// A run that was started. Dropped, it is killed.
+pub struct Weir {
+    child: Child,
+    port: u16,
+    errors: PathBuf,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct End {
+    /// The exit code; -1 after a signal.
+    pub code: i32,
+    /// Standard output, of a run that was waited for from its start.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Place {
+    /// An empty directory.
+    pub fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    /// The same with a file.
+    pub fn with(self, name: &str, text: impl AsRef<[u8]>) -> Place {
+        self.write(name, text);
+        self
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A path within it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file, making its directories.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Appends to a file.
+    pub fn append(&self, name: &str, text: impl AsRef<[u8]>) {
+        use std::io::Write;
+        let file = fs::OpenOptions::new().create(true).append(true).open(self.path(name));
+        file.unwrap().write_all(text.as_ref()).unwrap();
+    }
+
+    /// What a file holds; nothing while it is not there.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_default()
+    }
+
+    /// The binary with these arguments, its input empty, and an environment that leads nowhere else.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(args).current_dir(self.dir()).stdin(Stdio::null());
+        command.env_clear().env("HOME", self.dir()).env("TMPDIR", self.dir()).env("PATH", "/usr/bin:/bin");
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, args: &[&str]) -> End {
+        finish(&mut self.command(args))
+    }
+
+    /// Starts it with a configuration. `PORT` in the text becomes a free port, which the shared router listens on,
+    /// and `DIR` this directory.
+    pub fn start(&self, config: &str) -> Weir {
+        let port = free_port();
+        let server = format!("state_dir = \"DIR/state\"\nserver.listen = \"127.0.0.1:{port}\"\n");
+        let text = format!("{server}{config}").replace("DIR", self.dir().to_str().unwrap());
+        self.write("pipelines.toml", text);
+        let mut command = self.command(&["run"]);
+        command.stdout(Stdio::null());
+        self.spawn(&mut command, port)
+    }
+
+    /// The same, waiting until it is ready.
+    pub fn started(&self, config: &str) -> Weir {
+        let mut weir = self.start(config);
+        weir.wait_ready();
+        weir
+    }
+
+    /// Starts a command that will listen on `port`, its standard error in a file.
+    pub fn spawn(&self, command: &mut Command, port: u16) -> Weir {
+        let errors = self.path("weir.err");
+        let log = fs::OpenOptions::new().create(true).append(true).open(&errors).unwrap();
+        Weir { child: command.stderr(log).spawn().unwrap(), port, errors }
+    }
+}
+
+impl Weir {
+    /// Host and port of the shared router.
+    pub fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The process, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Standard error so far.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+
+    /// Waits until everything is ready.
+    pub fn wait_ready(&mut self) {
+        self.wait_listening("/readyz", 200);
+    }
+
+    /// Waits until a path is answered with `code`, and returns the body.
+    pub fn wait_listening(&mut self, path: &str, code: u16) -> String {
+        let authority = self.authority();
+        eventually(&format!("{path} says {code}"), || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("it ended with {status}: {}", self.errors());
+            }
+            http::get(&authority, path).filter(|answer| answer.0 == code).map(|answer| answer.1)
+        })
+    }
+
+    /// A stream of it.
+    pub fn stream(&self, target: &str) -> Stream {
+        Stream::open(&self.authority(), target, &[])
+    }
+
+    /// The status of one pipeline.
+    pub fn status(&self, pipeline: &str) -> Value {
+        let (code, body) = http::get(&self.authority(), &format!("/{pipeline}/status")).unwrap();
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The status of one component.
+    pub fn component(&self, pipeline: &str, id: &str) -> Value {
+        let status = self.status(pipeline);
+        let found = status["components"].as_array().unwrap().iter().find(|c| c["id"] == id);
+        found.unwrap_or_else(|| panic!("no {id}: {status}")).clone()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> i32 {
+        code(eventually("the process ends", || self.child.try_wait().unwrap()))
+    }
+
+    /// Ends it in order; everything must have been delivered.
+    pub fn stop(mut self) -> String {
+        self.signal("TERM");
+        let code = self.wait();
+        assert_eq!(code, 0, "{}", self.errors());
+        self.errors()
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Runs a command to its end; kills it when that does not come.
+pub fn finish(command: &mut Command) -> End {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (out, err) = (reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap()));
+    let mut weir = Weir { child, port: 0, errors: PathBuf::new() };
+    let code = weir.wait();
+    End { code, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
+fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).ok();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or(-1)
+}
