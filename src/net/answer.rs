@@ -63,8 +63,13 @@ async fn route(
     cors: Option<&HeaderValue>,
 ) -> Result<Reply, Problem> {
     guard::check_host(&request, server)?;
-    let path = query_string::path(request.uri().path())
-        .map_err(|why| Problem::bad_request(format!("broken path: {why}")))?;
+    let target = match request.uri().path() {
+        // `OPTIONS *` asks about the server as a whole.
+        "*" if *request.method() == Method::OPTIONS => "/",
+        path => path,
+    };
+    let path =
+        query_string::path(target).map_err(|why| Problem::bad_request(format!("broken path: {why}")))?;
     let route = if path == MANY_PATH { None } else { server.router.find(&path) };
     if *request.method() == Method::OPTIONS {
         let allow = match &route {
@@ -148,7 +153,7 @@ fn subscribe(
     cors: Option<&HeaderValue>,
 ) -> Result<Reply, Problem> {
     only_read(request.method())?;
-    let params = StreamParams::parse(request.uri().query(), many, Timestamp(clock::unix_nanos()))?;
+    let mut params = StreamParams::parse(request.uri().query(), many, Timestamp(clock::unix_nanos()))?;
     let wire = match params.wire {
         Some(wire) => wire,
         None => negotiate(request.headers())?,
@@ -184,6 +189,11 @@ fn subscribe(
         Wire::Ndjson => NoteStyle::JsonLines,
         Wire::Raw => NoteStyle::Silent,
     };
+    let resumes = |id: &String| streams.iter().any(|s| matches!(resume(s, id, many), Start::After(_)));
+    if last_id.as_ref().is_some_and(resumes) {
+        // A client that comes back asks with the `since` it began with, and must miss nothing that came meanwhile.
+        params.select.since = None;
+    }
     let (tail, since) = (params.tail, params.select.since);
     let mut subscriber = Subscriber::new(Wish { notes, select: params.select, limit: params.limit, many });
     for stream in streams {
@@ -239,36 +249,54 @@ fn resume(stream: &StreamRoute, id: &str, many: bool) -> Start {
     seq.map_or(Start::Unknown, Start::After)
 }
 
-/// What the client accepts best; `*/*` and nothing said mean server-sent events.
+/// The forms of a stream, the preferred one first, with the types that ask for them.
+const FORMS: [(Wire, &[&str]); 3] = [
+    (Wire::Sse, &["text/event-stream"]),
+    (Wire::Ndjson, &["application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"]),
+    (Wire::Raw, &["text/plain"]),
+];
+
+/// What the client accepts best (RFC 9110, section 12.5.1): of each form the most specific range counts, then its
+/// quality. `*/*` and nothing said mean server-sent events.
 fn negotiate(headers: &HeaderMap) -> Result<Wire, Problem> {
-    let mut best: Option<(u32, Wire)> = None;
-    let mut any = false;
-    for value in headers.get_all(header::ACCEPT) {
-        for item in value.to_str().unwrap_or_default().split(',') {
-            any = true;
-            let mut parts = item.split(';').map(str::trim);
-            let wire = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-                "text/event-stream" | "*/*" | "text/*" => Wire::Sse,
-                "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/json" => {
-                    Wire::Ndjson
-                }
-                "application/*" => Wire::Ndjson,
-                "text/plain" => Wire::Raw,
-                _ => continue,
-            };
-            let quality = parts.find_map(|p| p.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
-            let quality = (quality.clamp(0.0, 1.0) * 1000.0) as u32;
-            if quality > 0 && best.is_none_or(|(q, _)| quality > q) {
-                best = Some((quality, wire));
-            }
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges: Vec<(String, u32)> =
+        values.flat_map(|v| v.split(',')).filter(|r| !r.trim().is_empty()).map(media_range).collect();
+    if ranges.is_empty() {
+        return Ok(Wire::Sse);
+    }
+    let mut best = None;
+    for (wire, types) in FORMS {
+        let matching = ranges.iter().filter_map(|(range, q)| Some((specificity(range, types)?, *q)));
+        let Some((specificity, quality)) = matching.max() else { continue };
+        if quality > 0 && best.is_none_or(|(than, _)| (quality, specificity) > than) {
+            best = Some(((quality, specificity), wire));
         }
     }
-    match best {
-        Some((_, wire)) => Ok(wire),
-        None if !any => Ok(Wire::Sse),
-        None => Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "nothing acceptable: a stream has three forms")
+    best.map(|(_, wire)| wire).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_ACCEPTABLE, "nothing acceptable: a stream has three forms")
             .with("allowed", vec!["text/event-stream", "application/x-ndjson", "text/plain"])
-            .hint("send `accept: text/event-stream`, or ask with `?format=sse`")),
+            .hint("send `accept: text/event-stream`, or ask with `?format=sse`")
+    })
+}
+
+/// The type of a media range in lower case, and its quality in thousandths.
+fn media_range(item: &str) -> (String, u32) {
+    let item = item.to_ascii_lowercase();
+    let mut parts = item.split(';').map(str::trim);
+    let range = parts.next().unwrap_or_default().to_owned();
+    let quality = parts.find_map(|p| p.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+    (range, (quality.clamp(0.0, 1.0) * 1000.0) as u32)
+}
+
+/// How closely `range` fits one of `types`; `None` when it does not.
+fn specificity(range: &str, types: &[&str]) -> Option<u32> {
+    let family = |t: &&str| range.strip_suffix('*').is_some_and(|f| f.ends_with('/') && t.starts_with(f));
+    match range {
+        "*/*" => Some(0),
+        _ if types.iter().any(family) => Some(1),
+        _ if types.contains(&range) => Some(2),
+        _ => None,
     }
 }
 

@@ -159,6 +159,7 @@ pub(super) async fn accept(
     slots: &Semaphore,
     shutdown: &Shutdown,
 ) -> Option<(TcpStream, SocketAddr)> {
+    let mut told = false;
     loop {
         let accepted = tokio::select! {
             accepted = async {
@@ -172,8 +173,10 @@ pub(super) async fn accept(
         match accepted {
             Ok(accepted) => return Some(accepted),
             Err(e) => {
-                // Out of descriptors, or the client left already; the first does not pass at once.
-                tracing::warn!("cannot accept a connection: {e}");
+                // Out of descriptors, or the client left already; the first does not pass at once, and is said once.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("cannot accept a connection: {e}");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

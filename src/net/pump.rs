@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::select_all;
+use rustix::net::sockopt;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -22,6 +24,10 @@ const PACE_PER_FOLLOWER: Duration = Duration::from_micros(200);
 const PACE_MAX: Duration = Duration::from_millis(200);
 /// Shorter waits are not worth a timer, whose grain is a millisecond.
 const PACE_MIN: Duration = Duration::from_millis(2);
+/// Silence after which the kernel asks whether a client is still there, and how often it asks again: what tells
+/// that a client left where nothing is sent to it.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(10);
 /// Bytes a client may send while it listens before it is taken for something else and let go.
 const UNASKED_BYTES_MAX: usize = 64 << 10;
 
@@ -52,7 +58,8 @@ pub async fn pump(
     options: &PumpOptions,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    let mut link = Link { socket, options, shutdown, unasked: 0 };
+    keep_alive(socket)?;
+    let mut link = Link { socket, options, shutdown, unasked: 0, mute: false };
     let mut out = Outgoing::default();
     subscriber.greet(&mut out);
     link.frame(&mut out);
@@ -124,6 +131,9 @@ struct Link<'a> {
     options: &'a PumpOptions,
     shutdown: &'a Shutdown,
     unasked: usize,
+    /// Whether the client has shut its sending side. It may listen on, as `nc` does when its input ends, or may
+    /// have left, which shows once something is sent to it.
+    mute: bool,
 }
 
 impl Link<'_> {
@@ -194,19 +204,29 @@ impl Link<'_> {
                 () = heartbeat(last_write, self.options.heartbeat) => return Ok(Woken::Heartbeat),
                 () = self.shutdown.draining(), if !draining => return Ok(Woken::Due),
                 () = self.shutdown.aborted() => return Err(io::ErrorKind::ConnectionAborted.into()),
-                readable = self.socket.readable() => {
+                failed = self.socket.ready(Interest::ERROR), if self.mute => {
+                    failed?;
+                    return Err(self.socket.take_error()?.unwrap_or(io::ErrorKind::ConnectionReset.into()));
+                }
+                readable = self.socket.readable(), if !self.mute => {
                     readable?;
                     self.discard()?;
+                    if self.mute && self.options.heartbeat.is_some() {
+                        return Ok(Woken::Heartbeat);
+                    }
                 }
             }
         }
     }
 
-    /// Reads what a client says while it listens, to notice that it left.
+    /// Reads what a client says while it listens, to notice that it says no more.
     fn discard(&mut self) -> io::Result<()> {
         let mut scratch = [0u8; 512];
         match self.socket.try_read(&mut scratch) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => {
+                self.mute = true;
+                Ok(())
+            }
             Ok(n) => {
                 self.unasked += n;
                 if self.unasked > UNASKED_BYTES_MAX {
@@ -221,6 +241,12 @@ impl Link<'_> {
             Err(e) => Err(e),
         }
     }
+}
+
+fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_AGAIN)?;
+    Ok(sockopt::set_socket_keepalive(socket, true)?)
 }
 
 async fn heartbeat(last_write: Instant, every: Option<Duration>) {

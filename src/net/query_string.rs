@@ -18,8 +18,11 @@ pub fn pairs(query: &str) -> Result<Vec<(String, String)>, String> {
 /// The path with its escapes decoded.
 ///
 /// # Errors
-/// When it holds a broken escape, a NUL, a `..` segment, a backslash, an escaped slash or bytes that are not UTF-8.
+/// When it does not start with a slash, or holds a broken escape, a NUL, a `..` segment, a backslash, an escaped slash or bytes that are not UTF-8.
 pub fn path(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') {
+        return Err("a path starts with `/`".to_owned());
+    }
     let mut decoded = String::with_capacity(path.len());
     for (index, segment) in path.split('/').enumerate() {
         if index > 0 {
@@ -69,7 +72,21 @@ mod tests {
         );
         assert_eq!(path("/app/%73tream").unwrap(), "/app/stream");
         assert_eq!(path("/a+b").unwrap(), "/a+b");
-        for bad in ["/..", "/%2e%2E/x", "/a%2fb", "/a%5cb", "/%00", "/%zz", "/%f", "/%ff", "/%", "/."] {
+        for bad in [
+            "",
+            "*",
+            "app",
+            "/..",
+            "/%2e%2E/x",
+            "/a%2fb",
+            "/a%5cb",
+            "/%00",
+            "/%zz",
+            "/%f",
+            "/%ff",
+            "/%",
+            "/.",
+        ] {
             assert!(path(bad).is_err(), "{bad}");
         }
         for bad in ["a=%", "a=%0", "a=%00", "%ff=1", "a=%+1"] {

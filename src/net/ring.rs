@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::id::Epoch;
 use super::segment::{Encode, EncodeStats, Segment};
 use crate::base::clock;
-use crate::batch::Batch;
+use crate::batch::{Batch, Span};
 
 /// What a ring keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,12 +163,14 @@ impl Ring {
         }
         let view = batch.view().compacted();
         let mut state = self.lock();
-        let first = self.head.load(Relaxed);
-        let segment = Segment::new(first, view, state.encoder.clone(), self.stats.clone());
-        let end = segment.end();
-        state.events += segment.count();
-        state.bytes += segment.weight();
-        state.segments.push_back(Arc::new(segment));
+        let mut end = self.head.load(Relaxed);
+        for piece in pieces(view, &state.bounds) {
+            let segment = Segment::new(end, piece, state.encoder.clone(), self.stats.clone());
+            end = segment.end();
+            state.events += segment.count();
+            state.bytes += segment.weight();
+            state.segments.push_back(Arc::new(segment));
+        }
         // Freed outside the lock: a segment may be the last owner of a large arena.
         let gone = self.evict(&mut state);
         self.head.store(end, Relaxed);
@@ -289,6 +292,31 @@ impl State {
         }
         floor.max(head.saturating_sub(self.bounds.history_events))
     }
+}
+
+/// The rows of `batch` in segments of at most a quarter of the history's bytes, one row at least, so that a batch
+/// too large for the history leaves its last rows there. Those that cannot be among them stay together.
+fn pieces(mut batch: Batch, bounds: &RingBounds) -> SmallVec<[Batch; 1]> {
+    let most = if bounds.history_events == 0 { u64::MAX } else { (bounds.history_bytes / 4).max(1) };
+    let mut pieces = SmallVec::new();
+    let mut target = batch.weight().saturating_sub(bounds.history_bytes).max(most);
+    while batch.weight() > most && batch.events() > 1 {
+        let rows = rows_within(&batch, target).max(1);
+        pieces.push(batch.split_to(rows).compacted());
+        target = most;
+    }
+    pieces.extend((!batch.is_empty()).then(|| batch.compacted()));
+    pieces
+}
+
+/// How many rows from the first weigh `bytes` together, or a little less.
+fn rows_within(batch: &Batch, bytes: u64) -> u64 {
+    let mut weight = 0;
+    let fits = |(_, line): &(u32, &[u8])| {
+        weight += (line.len() + 1 + size_of::<Span>()) as u64;
+        weight <= bytes
+    };
+    batch.lines().take_while(fits).count() as u64
 }
 
 /// A sink at work on a ring.

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::base::shutdown::Shutdown;
@@ -60,7 +60,7 @@ impl Api {
             "/status" => {
                 return Ok(json_response(
                     StatusCode::OK,
-                    &status::process(&self.board, &self.router.streams()),
+                    &status::process(&self.board, &self.router.streams(), self.unready().is_empty()),
                 ));
             }
             "/metrics" => return metrics::response(&self.board),
@@ -98,7 +98,8 @@ impl Api {
         Problem::unknown_pipeline(name, &known)
     }
 
-    fn ready(&self) -> Response<Body> {
+    /// Why it is not ready; empty when it is.
+    fn unready(&self) -> Vec<Value> {
         let mut reasons: Vec<_> = self
             .board
             .not_ready()
@@ -111,6 +112,11 @@ impl Api {
         if self.shutdown.is_draining() {
             reasons.push(json!({ "why": "shutting down" }));
         }
+        reasons
+    }
+
+    fn ready(&self) -> Response<Body> {
+        let reasons = self.unready();
         if reasons.is_empty() {
             return json_response(StatusCode::OK, &json!({ "status": "ready" }));
         }

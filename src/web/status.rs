@@ -12,12 +12,11 @@ use crate::net::StreamRoute;
 type Streams = [(String, Arc<StreamRoute>)];
 
 /// All of the process.
-pub(super) fn process(board: &Board, streams: &Streams) -> Value {
-    let waiting = board.not_ready();
+pub(super) fn process(board: &Board, streams: &Streams, ready: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": board.started().elapsed().as_secs_f64(),
-        "ready": waiting.is_empty(),
+        "ready": ready,
         "pipelines": board.pipelines().iter().map(|p| pipeline(p, streams)).collect::<Vec<_>>(),
     })
 }

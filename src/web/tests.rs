@@ -110,6 +110,7 @@ async fn readiness_tells_why_not() {
     server.shutdown.drain();
     let (status, _, body) = ask(&server, "GET", "/readyz").await;
     assert!(status == 503 && body.contains("shutting down"), "{body}");
+    assert_eq!(json(&server, "/status").await["ready"], false, "both say the same");
 }
 
 #[tokio::test]

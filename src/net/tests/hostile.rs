@@ -50,6 +50,22 @@ async fn mistakes_are_answered_with_problems_that_help() {
 }
 
 #[tokio::test]
+async fn targets_without_a_path_are_answered() {
+    let (server, _ring) = Server::with_app(10).await;
+    for (request, status) in [
+        ("GET localhost", 400),
+        ("GET localhost:80", 400),
+        ("CONNECT localhost:80", 400),
+        ("GET *", 400),
+        ("OPTIONS *", 204),
+        ("GET http://localhost", 404),
+    ] {
+        let text = raw(&server, &format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn methods_are_held_to() {
     let (server, _ring) = Server::with_app(10).await;
     let text = raw(

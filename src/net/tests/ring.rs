@@ -151,3 +151,19 @@ fn rows_are_kept_for_a_while_and_then_their_loss_is_told() {
         assert_eq!(next, 4);
     }
 }
+
+#[test]
+fn a_batch_larger_than_the_history_leaves_its_last_rows() {
+    let keep = |bytes| RingBounds { history_events: 1000, history_bytes: bytes, ..RingBounds::default() };
+    for (rows, bytes) in [(10_000, 40_000u64), (20_000, 200_000), (300, 40_000)] {
+        let ring = ring(1000, 0);
+        ring.reconfigure(keep(bytes), Arc::new(Plain));
+        ring.append(&Batch::from_lines("t", vec!["x".repeat(100); rows]));
+        assert_eq!(ring.head(), rows as u64 + 1);
+        let fit = bytes / 130;
+        assert!((fit / 2..=fit + 10).contains(&ring.history_events()), "{} of {fit}", ring.history_events());
+        ring.append(&Batch::from_lines("t", ["y"]));
+        assert!(ring.history_events() >= fit / 2, "one more row costs not all of them");
+        assert!(ring.held_bytes().0 <= bytes);
+    }
+}

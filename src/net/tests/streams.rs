@@ -123,6 +123,21 @@ async fn ids_nobody_gave_out_are_a_gap_of_unknown_size() {
 }
 
 #[tokio::test]
+async fn a_resumed_stream_is_whole_whatever_it_started_with() {
+    let (server, ring) = Server::with_app(1000).await;
+    // Old by what the lines say: a client that comes back after an outage finds all of them behind its `since`.
+    say(&ring, (0..5).map(|n| format!("2001-01-01T00:00:0{n}Z row")));
+    let mut client =
+        server.get("/app/stream?since=1h", &format!("last-event-id: {}\r\n", ring.epoch().id(2))).await;
+    let seqs: Vec<u64> = client.until_rows(3).await.iter().map(Event::seq).collect();
+    assert_eq!(seqs, [3, 4, 5]);
+    let mut client = server.get("/app/stream?since=1h", "last-event-id: other-2\r\n").await;
+    client.until_has("event: gap").await;
+    say(&ring, ["live"]);
+    assert_eq!(client.until_rows(1).await[0].seq(), 6, "of an earlier run nothing but the time is known");
+}
+
+#[tokio::test]
 async fn tail_since_limit_and_patterns_select() {
     let (server, ring) = Server::with_app(1000).await;
     say(&ring, (0..50).map(|n| format!("row {n} {}", if n % 10 == 3 { "odd" } else { "even" })));
@@ -183,6 +198,12 @@ async fn negotiates_and_lets_format_override() {
         ("accept: application/x-ndjson\r\n", "", "application/x-ndjson"),
         ("accept: text/plain\r\n", "", "text/plain"),
         ("accept: text/plain;q=0.5, application/x-ndjson\r\n", "", "application/x-ndjson"),
+        ("accept: */*, application/x-ndjson\r\n", "", "application/x-ndjson"),
+        ("accept: */*, text/plain;q=0.1\r\n", "", sse),
+        ("accept: text/event-stream;q=0, */*\r\n", "", "application/x-ndjson"),
+        ("accept: text/event-stream; Q=0.2, text/*;q=0.3\r\n", "", "text/plain"),
+        ("accept: application/json;q=0.9\r\naccept: text/event-stream\r\n", "", sse),
+        ("accept: \r\n", "", sse),
         ("accept: text/event-stream\r\n", "&format=raw", "text/plain"),
         ("accept: image/png\r\n", "&format=ndjson", "application/x-ndjson"),
     ] {

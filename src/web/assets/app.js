@@ -4,6 +4,9 @@
 const ROWS_MAX = 10000; // rows kept in the page, and rows kept while paused
 const TAIL = 500; // rows of history shown first
 const LEVELS = new Set(["trace", "debug", "info", "notice", "warn", "error", "fatal"]);
+// What many lines begin with and the columns already say.
+const TIME = /^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)\]?\s+/;
+const LEVEL = /^\[?([A-Za-z]+)\]?:?\s+/;
 
 const $ = (id) => document.getElementById(id);
 const log = $("log"), rows = $("rows");
@@ -32,21 +35,38 @@ function setState(state, text) {
 
 // ---- rows
 
+// A line may hold any JSON where a text is expected.
+const text = (value) => (typeof value === "string" || typeof value === "number" ? String(value) : "");
+
 function row(data) {
   let event;
   try { event = JSON.parse(data); } catch { event = null; }
   if (event === null || typeof event !== "object") event = { message: data };
-  const level = LEVELS.has(event.level) ? event.level : "";
+  const named = text(event.level).toLowerCase();
+  const level = LEVELS.has(named) ? named : "";
   const node = element("div", "row " + level);
-  const at = new Date(event.timestamp ?? NaN);
+  const at = new Date(event.timestamp ? text(event.timestamp) : NaN);
   const time = Number.isNaN(at.getTime()) ? "" : at.toTimeString().slice(0, 8) + "." + String(at.getMilliseconds()).padStart(3, "0");
   const stamp = element("span", "time", time);
-  stamp.title = String(event.timestamp ?? "");
-  const origin = element("span", "source", String(event.source ?? ""));
-  origin.title = String(event.source ?? "");
-  const message = typeof event.message === "string" ? event.message : data;
-  node.append(stamp, element("span", "level", level), origin, element("span", "message", message));
+  stamp.title = text(event.timestamp);
+  const origin = element("span", "source", text(event.source).split("/").pop());
+  origin.title = text(event.source);
+  const message = element("span", "message");
+  const line = typeof event.message === "string" ? event.message : data;
+  const told = toldLength(line, at, level);
+  if (told) message.append(element("span", "told", line.slice(0, told)));
+  message.append(line.slice(told));
+  node.append(stamp, element("span", "level", level), origin, message);
   return node;
+}
+
+// How much of the line's beginning repeats the time and the level of its columns.
+function toldLength(line, at, level) {
+  const time = TIME.exec(line);
+  if (!time || new Date(time[1].replace(" ", "T").replace(",", ".")).getTime() !== at.getTime()) return 0;
+  const word = LEVEL.exec(line.slice(time[0].length));
+  const same = word && level && word[1].toLowerCase().startsWith(level.slice(0, 4));
+  return time[0].length + (same ? word[0].length : 0);
 }
 
 function note(kind, data) {
@@ -59,12 +79,12 @@ function note(kind, data) {
 
 function push(make) {
   pending.push(make);
-  if (pending.length > ROWS_MAX) {
-    pending.splice(0, pending.length - ROWS_MAX);
-    if (paused) missedWhilePaused += 1;
+  // A page in the background shows nothing and gets events all the same.
+  if (pending.length >= 2 * ROWS_MAX) {
+    pending = pending.slice(-ROWS_MAX);
+    if (paused) missedWhilePaused += ROWS_MAX;
   }
-  if (paused) showPaused();
-  else schedule();
+  schedule();
 }
 
 function schedule() {
@@ -73,15 +93,15 @@ function schedule() {
 
 function flush() {
   frame = 0;
-  if (paused || pending.length === 0) return;
-  const batch = pending;
+  if (paused) return showPaused();
+  if (pending.length === 0) return;
+  const batch = pending.slice(-ROWS_MAX);
   pending = [];
   const fragment = document.createDocumentFragment();
   for (const make of batch) fragment.append(make());
   rows.append(fragment);
   for (let over = rows.childElementCount - ROWS_MAX; over > 0; over -= 1) rows.firstElementChild.remove();
   $("empty").hidden = true;
-  if (following) log.scrollTop = log.scrollHeight;
 }
 
 function clear() {
@@ -94,10 +114,15 @@ function clear() {
 
 // ---- the stream
 
-function target(extra) {
+function chosen() {
   const query = new URLSearchParams();
   if ($("include").value) query.set("include", $("include").value);
   if ($("level").value) query.set("level", $("level").value);
+  return query;
+}
+
+function target(extra) {
+  const query = chosen();
   for (const [key, value] of Object.entries(extra)) query.set(key, value);
   return "/" + encodeURIComponent(pipeline) + "/stream?" + query;
 }
@@ -106,36 +131,42 @@ let opening = 0;
 
 async function open() {
   const turn = (opening += 1);
-  if (source) source.close();
-  source = null;
-  clear();
-  $("problem").textContent = "";
-  setState("", "connecting");
-  // An EventSource does not tell why it failed; a request that ends at once does.
+  const again = () => setTimeout(() => turn === opening && open(), 3000);
+  if (!source) setState("", "connecting");
+  // An EventSource does not tell why it failed; a request that ends at once does. What is shown stays until the
+  // server has agreed to something new.
   try {
     const response = await fetch(target({ limit: "0" }), { headers: { accept: "text/event-stream" } });
     if (turn !== opening) return;
     if (!response.ok) {
       const problem = await response.json();
-      $("problem").textContent = [problem.detail, problem.hint].filter(Boolean).join("; ");
-      setState("lost", "refused");
-      if (response.status >= 500) setTimeout(() => turn === opening && open(), 3000);
+      showProblem([problem.detail, problem.hint].filter(Boolean).join("\n"));
+      if (!source) setState("lost", "refused");
+      if (response.status >= 500) again();
       return;
     }
     await response.text();
   } catch {
     if (turn !== opening) return;
     setState("lost", "server unreachable, trying again");
-    setTimeout(() => turn === opening && open(), 3000);
+    again();
     return;
   }
   if (turn !== opening) return;
+  if (source) source.close();
+  clear();
+  showProblem("");
+  const query = chosen().toString();
+  history.replaceState(null, "", location.pathname + (query && "?" + query));
+  $("raw").href = target({ format: "raw", tail: TAIL });
+  $("raw").hidden = false;
   source = new EventSource(target({ tail: TAIL }));
   source.onopen = () => setState("live", "live");
   source.onerror = () => {
     if (source.readyState === EventSource.CLOSED) {
       setState("lost", "closed, trying again");
-      setTimeout(() => turn === opening && open(), 3000);
+      source = null;
+      again();
     } else {
       setState("lost", "reconnecting");
     }
@@ -149,6 +180,11 @@ async function open() {
 }
 
 // ---- controls
+
+function showProblem(what) {
+  $("problem").textContent = what;
+  $("problem").hidden = !what;
+}
 
 function showPaused() {
   const waiting = pending.length + missedWhilePaused;
@@ -179,12 +215,26 @@ $("controls").addEventListener("submit", (event) => {
 });
 $("pause").addEventListener("click", () => setPaused(!paused));
 $("clear").addEventListener("click", clear);
-$("wrap").addEventListener("change", () => log.classList.toggle("wrap", $("wrap").checked));
+$("wrap").addEventListener("change", () => {
+  log.classList.toggle("wrap", $("wrap").checked);
+  stored("wrap", $("wrap").checked ? "yes" : "no");
+});
+// A click opens a row in full; a drag selects text.
+rows.addEventListener("click", (event) => {
+  if (getSelection().isCollapsed) event.target.closest(".row")?.classList.toggle("open");
+});
 $("latest").addEventListener("click", () => { log.scrollTop = log.scrollHeight; });
+let lastTop = 0;
 log.addEventListener("scroll", () => {
-  following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  // The end also moves away when rows get their real height; only upwards is the reader's doing.
+  if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) following = true;
+  else if (log.scrollTop < lastTop) following = false;
+  lastTop = log.scrollTop;
   $("latest").hidden = following;
 });
+const follow = new ResizeObserver(() => { if (following) log.scrollTop = log.scrollHeight; });
+follow.observe(rows);
+follow.observe(log);
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, button") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === " ") { event.preventDefault(); setPaused(!paused); }
@@ -197,6 +247,8 @@ function stored(key, value) {
     return localStorage.getItem(key);
   } catch { return null; }
 }
+$("wrap").checked = (stored("wrap") ?? (matchMedia("(max-width: 640px)").matches ? "yes" : "no")) === "yes";
+log.classList.toggle("wrap", $("wrap").checked);
 if (stored("theme")) document.documentElement.dataset.theme = stored("theme");
 $("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme
@@ -229,10 +281,13 @@ function showPipelines(status) {
   }
   const mine = status.pipelines.find((p) => p.name === pipeline);
   if (mine) {
-    const part = (label, value) => label + " " + value.toLocaleString();
-    const parts = [part("received", mine.received), part("filtered", mine.filtered), part("dropped", mine.dropped_total), part("clients", mine.clients), part("errors", mine.errors)];
-    const troubled = mine.components.filter((c) => c.why).map((c) => c.id + ": " + c.why);
-    $("counters").textContent = parts.concat(troubled).join("  ·  ");
+    const part = (label, value, bad) => element("span", bad && value ? "bad" : "", label + " " + value.toLocaleString());
+    const parts = [
+      part("received", mine.received), part("filtered", mine.filtered), part("dropped", mine.dropped_total, true),
+      part("errors", mine.errors, true), part("clients", mine.clients),
+    ];
+    for (const c of mine.components) if (c.why) parts.push(element("span", "bad", c.id + ": " + c.why));
+    $("counters").replaceChildren(...parts.flatMap((p, n) => (n ? ["  ·  ", p] : [p])));
   }
 }
 
@@ -249,5 +304,8 @@ setInterval(() => {
   arrived = 0;
 }, 1000);
 
+const asked = new URLSearchParams(location.search);
+$("include").value = asked.get("include") ?? "";
+if (LEVELS.has(asked.get("level"))) $("level").value = asked.get("level");
 if (pipeline) open();
 poll();
