@@ -306,6 +306,8 @@ fn a_state_directory_in_the_place_of_a_file_is_refused() {
         said.contains("cannot make the state directory") && said.contains("hint: set `state_dir`"),
         "{said}"
     );
+    // A message and its hint are one line of the log, and no line break is spelled out in it.
+    assert!(said.contains(" (hint: set `state_dir`") && !said.contains("\\n"), "{said}");
     assert_eq!(place.read("state"), b"a file\n");
 }
 

@@ -1,8 +1,11 @@
 //! `kill -9` at random moments while tailing under rotation: every line that was written reaches the file sink at
-//! least once. Fifty rounds; the number of repeats is printed.
+//! least once, also when the input is copied and truncated and the output is rotated. The number of repeats is
+//! printed.
+
+#![expect(clippy::print_stdout, reason = "the count of repeats is what this test states")]
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,10 +15,17 @@ use std::time::Duration;
 
 use logweir::base::{clock, rng::Rng};
 
-const ROUNDS: usize = 50;
 const LINES_PER_FILE: u64 = 2_000;
 
-fn config(dir: &Path) -> String {
+/// How the input is rotated, and the options of the output.
+#[derive(Clone, Copy)]
+struct Variation {
+    rounds: usize,
+    copytruncate: bool,
+    sink: &'static str,
+}
+
+fn config(dir: &Path, sink: &str) -> String {
     let dir = dir.display();
     format!(
         r#"
@@ -30,6 +40,7 @@ path = "{dir}/logs/app.log*"
 [[pipelines.sinks]]
 type = "file"
 path = "{dir}/out.log"
+{sink}
 "#
     )
 }
@@ -46,10 +57,11 @@ fn start(dir: &Path) -> Child {
         .expect("weir starts")
 }
 
-/// Writes numbered lines, rotating by rename, until told to stop; returns how many.
-fn write_lines(dir: &Path, stop: &AtomicBool, written: &AtomicU64) {
+/// Writes numbered lines, rotating now and then, until told to stop; counts them.
+fn write_lines(dir: &Path, copytruncate: bool, stop: &AtomicBool, written: &AtomicU64) {
     let path = dir.join("logs/app.log");
-    let mut file = File::create(&path).expect("writable");
+    let open = || OpenOptions::new().create(true).append(true).open(&path).expect("writable");
+    let mut file = open();
     let (mut number, mut rotations) = (0u64, 0u64);
     while !stop.load(Ordering::Relaxed) {
         let mut chunk = Vec::new();
@@ -62,8 +74,14 @@ fn write_lines(dir: &Path, stop: &AtomicBool, written: &AtomicU64) {
         written.store(number, Ordering::Relaxed);
         if number % LINES_PER_FILE == 0 {
             rotations += 1;
-            fs::rename(&path, dir.join(format!("logs/app.log.{rotations}"))).expect("renamed");
-            file = File::create(&path).expect("writable");
+            let aside = dir.join(format!("logs/app.log.{rotations}"));
+            if copytruncate {
+                fs::copy(&path, aside).expect("copied");
+                file.set_len(0).expect("truncated");
+            } else {
+                fs::rename(&path, aside).expect("renamed");
+                file = open();
+            }
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -71,7 +89,9 @@ fn write_lines(dir: &Path, stop: &AtomicBool, written: &AtomicU64) {
 
 /// How often each line number arrived; torn lines of a crash do not count.
 fn arrived(dir: &Path) -> HashMap<u64, u64> {
-    let text = fs::read(dir.join("out.log")).unwrap_or_default();
+    let entries = fs::read_dir(dir).expect("a directory").flatten();
+    let outputs = entries.filter(|e| e.file_name().to_string_lossy().starts_with("out.log"));
+    let text: Vec<u8> = outputs.flat_map(|e| fs::read(e.path()).unwrap_or_default()).collect();
     let mut seen = HashMap::new();
     for line in text.split(|b| *b == b'\n') {
         let line = String::from_utf8_lossy(line);
@@ -85,18 +105,28 @@ fn arrived(dir: &Path) -> HashMap<u64, u64> {
 
 #[test]
 fn kill_nine_under_rotation_loses_nothing() {
+    kill_nine(Variation { rounds: 50, copytruncate: false, sink: "" });
+}
+
+#[test]
+fn kill_nine_under_copytruncate_and_rotated_output_loses_nothing() {
+    kill_nine(Variation { rounds: 30, copytruncate: true, sink: "rotate = { max_size = \"200KiB\" }" });
+}
+
+fn kill_nine(variation: Variation) {
+    let Variation { rounds, copytruncate, sink } = variation;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().to_owned();
     fs::create_dir(dir.join("logs")).expect("writable");
-    fs::write(dir.join("weir.toml"), config(&dir)).expect("writable");
+    fs::write(dir.join("weir.toml"), config(&dir, sink)).expect("writable");
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writer = std::thread::spawn({
         let (dir, stop, written) = (dir.clone(), stop.clone(), written.clone());
-        move || write_lines(&dir, &stop, &written)
+        move || write_lines(&dir, copytruncate, &stop, &written)
     });
     let seed = std::env::var_os("TEST_SEED").and_then(|s| s.to_str()?.parse().ok()).unwrap_or(1);
     let mut rng = Rng::seeded(seed);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut child = start(&dir);
         std::thread::sleep(Duration::from_millis(20 + rng.below(200)));
         child.kill().expect("killed");
@@ -117,7 +147,7 @@ fn kill_nine_under_rotation_loses_nothing() {
     let missing: Vec<u64> = (0..total).filter(|n| !seen.contains_key(n)).take(10).collect();
     let repeats: u64 = seen.values().map(|n| n - 1).sum();
     println!(
-        "kill -9 x {ROUNDS}, seed {seed}: {total} lines written, {} arrived, {repeats} repeats",
+        "kill -9 x {rounds}, copytruncate {copytruncate}, seed {seed}: {total} lines written, {} arrived, {repeats} repeats",
         seen.len()
     );
     let errors = fs::read_to_string(dir.join("weir.err")).unwrap_or_default();

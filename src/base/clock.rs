@@ -2,7 +2,9 @@
 //! nanoseconds since the Unix epoch, and tests may shift it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::ClockId;
 
 /// A point of monotonic time; under a paused tokio runtime it moves only when told to.
 pub type Instant = tokio::time::Instant;
@@ -24,6 +26,18 @@ pub fn unix_nanos() -> i64 {
         Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
     };
     nanos.saturating_add(WALL_SHIFT_NANOS.load(Ordering::Relaxed))
+}
+
+/// Wall-clock time as local file systems stamp files with it: a file that is made after this call is never older
+/// than what it returned. The precise clock is ahead of it by up to a tick.
+pub fn file_time() -> SystemTime {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::RealtimeCoarse;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Realtime;
+    let now = rustix::time::clock_gettime(CLOCK);
+    let (secs, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
+    SystemTime::UNIX_EPOCH + Duration::new(secs, nanos)
 }
 
 /// Steps the wall clock of this process by `nanos` (tests only: "clock stepped backwards").

@@ -8,6 +8,9 @@ use super::http_get::Base;
 use super::status_table;
 use super::terminal::{self, Terminal};
 
+/// Most characters of an answer that are shown.
+const WHY_CHARS_MAX: usize = 1000;
+
 fn base(url: Option<&str>, source: &ConfigSource) -> Result<Base, Failure> {
     url.map_or_else(|| Ok(Base::of_listen(&source.listen())), Base::parse)
 }
@@ -22,13 +25,23 @@ pub fn health(url: Option<&str>, source: &ConfigSource) -> Result<Exit, Failure>
     if answer.status == 200 {
         return Ok(Exit::OK);
     }
-    let body = String::from_utf8_lossy(&answer.body);
-    let detail = serde_json::from_str::<Value>(&body)
-        .ok()
-        .and_then(|json| json.get("detail").and_then(Value::as_str).map(str::to_owned));
-    let why: String =
-        detail.unwrap_or_else(|| body.into_owned()).chars().filter(|c| !c.is_control()).take(500).collect();
+    let why: String = why_not(&answer.body).chars().filter(|c| !c.is_control()).take(WHY_CHARS_MAX).collect();
     Err(Failure::new(Exit::FAILED, format!("{base} is not ready: {why} (status {})", answer.status)))
+}
+
+/// What an answer says of the components that are not ready, and otherwise of itself.
+fn why_not(body: &[u8]) -> String {
+    let Ok(json) = serde_json::from_slice::<Value>(body) else {
+        return String::from_utf8_lossy(body).into_owned();
+    };
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let reason = |reason: &Value| {
+        let state = text(reason, "why").or_else(|| text(reason, "state"))?;
+        Some(format!("{}: {state}", text(reason, "component")?))
+    };
+    let reasons: Vec<String> =
+        json.get("reasons").and_then(Value::as_array).into_iter().flatten().filter_map(reason).collect();
+    if reasons.is_empty() { text(&json, "detail").unwrap_or_default() } else { reasons.join("; ") }
 }
 
 /// Prints what it is doing.

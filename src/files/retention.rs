@@ -49,24 +49,22 @@ pub struct Retention {
 /// Length of `.20261121T031500.000`.
 const STAMP_LEN: usize = 20;
 
-/// The name under which `path` is moved aside: `app.log.20261121T031500.000`, the time in UTC and a number for
-/// several in one second. Names sort by age.
+/// The name under which `path` is moved aside: `app.log.20261121T031500.000`, the time in UTC to the millisecond, or
+/// the next one that is free. Names sort by age, also when older ones of the same second are gone already.
 pub fn rotated_path(path: &Path, now: i64) -> PathBuf {
-    let time = jiff::Timestamp::from_nanosecond(i128::from(now)).unwrap_or_default();
-    let stamp = time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%S").to_string();
-    let mut number = 0;
+    let mut time = jiff::Timestamp::from_nanosecond(i128::from(now)).unwrap_or_default();
     loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{stamp}.{number:03}"));
-        let taken = ["", ".gz", ".zst"].iter().any(|suffix| {
-            let mut name = name.clone();
+        let stamp = time.to_zoned(jiff::tz::TimeZone::UTC).strftime(".%Y%m%dT%H%M%S%.3f").to_string();
+        let name = |suffix: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(&stamp);
             name.push(suffix);
-            Path::new(&name).exists()
-        });
-        if !taken {
-            return name.into();
+            PathBuf::from(name)
+        };
+        if !["", ".gz", ".zst"].iter().any(|suffix| name(suffix).exists()) {
+            return name("");
         }
-        number += 1;
+        time = time.saturating_add(jiff::SignedDuration::from_millis(1)).unwrap_or_default();
     }
 }
 
@@ -285,6 +283,18 @@ mod tests {
         Retention { age_max: Some(Duration::from_secs(3601)), ..retention() }.tidy(&path, NOW).unwrap();
         assert!(!dir.path().join(&names[3]).exists() && dir.path().join(&names[4]).exists());
         assert_eq!(listing(dir.path()).len(), others + 2);
+    }
+
+    #[test]
+    fn a_rotation_is_never_named_older_than_those_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let retention = Retention { keep: Some(1), ..retention() };
+        for i in 0..20 {
+            let newest = rotate(&path, "x", NOW + i * 2_000_000);
+            retention.tidy(&path, NOW).unwrap();
+            assert_eq!(listing(dir.path()), [newest], "round {i}");
+        }
     }
 
     #[test]

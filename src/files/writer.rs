@@ -217,7 +217,11 @@ impl FileWriter {
     }
 
     fn rotate(&mut self, path: &str, now: i64) -> Result<(), Fault> {
-        let Some(open) = self.open.remove(path) else { return Ok(()) };
+        let Some(mut open) = self.open.remove(path) else { return Ok(()) };
+        if !open.file.is_current() {
+            // Somebody else rotated it a moment ago; what is at the path now is not ours to move.
+            return open.file.sync().map_err(|e| fault(path, &e));
+        }
         open.file.rotate(now).map_err(|e| Fault::retry(format!("{path}: cannot be rotated: {e}")))?;
         self.tidier.ask(Path::new(path));
         Ok(())

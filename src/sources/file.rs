@@ -12,6 +12,7 @@ options! {
     /// Options of the `file` source.
     pub struct FileOptions {
         /// Globs of the files to follow; `*` stays within a directory, `**` goes through all below.
+        /// A copy that `copytruncate` makes is a file of its own and is read as one if a glob matches it.
         pub path: OneOrMany,
     }
 }

@@ -45,11 +45,20 @@ struct Entry {
     next_number: u64,
     pending: VecDeque<Pending>,
     dirty: bool,
+    /// Rows were lost: reading has to go back to the checkpoint, and until it does nothing counts.
+    lost: bool,
 }
 
 impl Entry {
     fn new(checkpoint: Checkpoint, generation: u32) -> Entry {
-        Entry { checkpoint, generation, next_number: 0, pending: VecDeque::new(), dirty: false }
+        Entry { checkpoint, generation, next_number: 0, pending: VecDeque::new(), dirty: false, lost: false }
+    }
+
+    /// Rows never settled: what is under way behind them must not move the checkpoint past them.
+    fn lose(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.pending.clear();
+        self.lost = true;
     }
 }
 
@@ -58,13 +67,24 @@ struct State {
     entries: HashMap<FileId, Entry>,
     dirty: Vec<FileId>,
     forgotten: Vec<FileId>,
+    /// Files of which rows were lost.
+    lost: Vec<FileId>,
     /// Receipts that have not settled.
     outstanding: u64,
     /// Whether a source is at work.
     at_work: bool,
     writer: bool,
     failing: bool,
+    /// When files were last looked for, in nanoseconds since the epoch, and what of that is on disk.
     looked: u64,
+    looked_written: u64,
+}
+
+impl State {
+    /// Whether something has to be written soon. Of when files were looked for, only that they ever were.
+    fn is_changed(&self) -> bool {
+        !self.dirty.is_empty() || !self.forgotten.is_empty() || (self.looked > 0 && self.looked_written == 0)
+    }
 }
 
 /// See the module.
@@ -129,7 +149,7 @@ impl Drop for Session {
 impl Ledger {
     fn open(state_dir: &Path, id: &str) -> Result<Ledger, Fault> {
         let mut journal = Journal::open(state_dir, id)?;
-        let loaded = journal.load();
+        let loaded = journal.load()?;
         let (mut checkpoints, written) = loaded.map_or_else(Default::default, |(all, at)| (all, Some(at)));
         let looked =
             checkpoints.remove(&LOOKED).map(|c| SystemTime::UNIX_EPOCH + Duration::from_nanos(c.offset));
@@ -156,6 +176,7 @@ impl Ledger {
     /// The file system was looked at; what was there at `at` is known.
     pub fn looked(&self, at: SystemTime) {
         self.state().looked = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        self.changed.notify_one();
     }
 
     /// Where reading `id` goes on: behind what is under way, or at the checkpoint if nothing is.
@@ -226,7 +247,9 @@ impl Ledger {
     /// The receipt for rows that end at `end`, which must not be before earlier ends.
     pub fn submit(self: &Arc<Ledger>, id: FileId, end: u64, skipping: bool) -> Receipt {
         let mut state = self.state();
-        let Some(entry) = state.entries.get_mut(&id) else { return Receipt::none() };
+        let Some(entry) = state.entries.get_mut(&id).filter(|entry| !entry.lost) else {
+            return Receipt::none();
+        };
         let (number, generation) = (entry.next_number, entry.generation);
         entry.next_number += 1;
         entry.pending.push_back(Pending { number, end, skipping, done: false });
@@ -239,16 +262,18 @@ impl Ledger {
     fn settle(&self, id: FileId, generation: u32, number: u64, outcome: Outcome) {
         let mut state = self.state();
         state.outstanding -= 1;
-        if outcome != Outcome::Lost
-            && let Some(entry) = state.entries.get_mut(&id)
-            && entry.generation == generation
-        {
+        let current = state.entries.get_mut(&id).filter(|entry| entry.generation == generation);
+        if outcome == Outcome::Lost {
+            if let Some(entry) = current {
+                entry.lose();
+                state.lost.push(id);
+            }
+        } else if let Some(entry) = current {
             if let Some(at) = entry.pending.front().map(|first| number.wrapping_sub(first.number))
                 && let Some(settled) = entry.pending.get_mut(at as usize)
             {
                 settled.done = true;
             }
-            // A lost batch stays in front: nothing behind it moves the checkpoint, so a restart offers it again.
             let mut moved = false;
             while let Some(first) = entry.pending.pop_front_if(|p| p.done) {
                 entry.checkpoint.offset = first.end;
@@ -260,6 +285,21 @@ impl Ledger {
             }
         }
         self.close_if_done(state);
+    }
+
+    /// Files of which rows were lost since the last call, with the checkpoints where reading has to go on.
+    pub fn take_lost(&self) -> Vec<(FileId, Checkpoint)> {
+        let mut state = self.state();
+        let lost = std::mem::take(&mut state.lost);
+        let mut back = Vec::with_capacity(lost.len());
+        for id in lost {
+            // A file that began anew meanwhile has lost nothing.
+            if let Some(entry) = state.entries.get_mut(&id).filter(|entry| entry.lost) {
+                entry.lost = false;
+                back.push((id, entry.checkpoint.clone()));
+            }
+        }
+        back
     }
 
     fn touch(&self, state: &mut State, id: FileId) {
@@ -302,9 +342,10 @@ impl Ledger {
     fn write(&self) {
         let mut journal = self.journal();
         let mut state = self.state();
-        if state.dirty.is_empty() && state.forgotten.is_empty() {
+        if !state.is_changed() && state.looked == state.looked_written {
             return;
         }
+        let looked_at = state.looked;
         let (dirty, forgotten) = (std::mem::take(&mut state.dirty), std::mem::take(&mut state.forgotten));
         let all = journal.wants_all(state.entries.len());
         let mut records = Vec::with_capacity(dirty.len() * 128);
@@ -313,9 +354,9 @@ impl Ledger {
         } else {
             forgotten.iter().for_each(|id| encode(*id, None, &mut records));
         }
-        if state.looked > 0 {
+        if looked_at > 0 {
             let (path, fingerprint) = (Path::new("").into(), Fingerprint::EMPTY);
-            let looked = Checkpoint { path, fingerprint, offset: state.looked, skipping: false, seen: 0 };
+            let looked = Checkpoint { path, fingerprint, offset: looked_at, skipping: false, seen: 0 };
             encode(LOOKED, Some(&looked), &mut records);
         }
         for id in &dirty {
@@ -330,7 +371,7 @@ impl Ledger {
         let wrote = if all { journal.replace(&records) } else { journal.append(&records) };
         let mut state = self.state();
         match wrote {
-            Ok(()) => state.failing = false,
+            Ok(()) => (state.failing, state.looked_written) = (false, looked_at),
             Err(e) => {
                 if !std::mem::replace(&mut state.failing, true) {
                     tracing::error!(
@@ -367,7 +408,7 @@ impl Ledger {
     fn write_until_done(&self) {
         let mut state = self.state();
         while state.at_work || state.outstanding > 0 {
-            if state.dirty.is_empty() && state.forgotten.is_empty() {
+            if !state.is_changed() {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }

@@ -33,6 +33,8 @@ const WATCHED_INTERVAL: Duration = Duration::from_secs(4);
 const UNWATCHED_INTERVAL: Duration = Duration::from_millis(900);
 /// A compressed file is read when it was not written to for this long.
 const ARCHIVE_SETTLE: Duration = Duration::from_secs(1);
+/// Rows that were lost are read again after this pause: what lost them may do so again.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows the files of `settings` until the source has to stop.
 ///
@@ -144,6 +146,7 @@ impl<'a> Tail<'a> {
 
     /// Takes note of what changed: hints first, then what is due.
     fn look(&mut self, now: Instant) {
+        self.go_back(now);
         let hints = self.watch.take();
         self.scan_wanted |= hints.rescan;
         for path in hints.paths {
@@ -170,6 +173,20 @@ impl<'a> Tail<'a> {
             && !std::mem::replace(&mut file.queued, true)
         {
             self.ready.push_back(id);
+        }
+    }
+
+    /// Goes back to the checkpoints of files of which rows were lost.
+    fn go_back(&mut self, now: Instant) {
+        for (id, checkpoint) in self.ledger.take_lost() {
+            let Some(file) = self.files.get_mut(&id) else { continue };
+            tracing::warn!(path = %file.path.display(), read = file.offset, again_from = checkpoint.offset, "lines were lost on their way, reading them again");
+            (file.offset, file.skipping) = (checkpoint.offset, checkpoint.skipping);
+            (file.seen, file.flush_at, file.archive) = ((0, 0), None, None);
+            file.due = now + LOST_PAUSE;
+            file.queued = false;
+            self.ready.retain(|other| *other != id);
+            self.next_sweep = self.next_sweep.min(file.due);
         }
     }
 

@@ -39,6 +39,9 @@ pub struct Checkpoint {
     pub seen: i64,
 }
 
+/// Checkpoints by file, and when they were written.
+pub type Loaded = (HashMap<FileId, Checkpoint>, SystemTime);
+
 /// A fault of the state directory: rights, a file in its place and a read-only disk need somebody's hand.
 fn unusable(e: &io::Error, why: String) -> Fault {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
@@ -148,9 +151,12 @@ impl Journal {
 
     /// All checkpoints and when they were last written; `None` if there is no earlier state. Damaged state is
     /// moved aside with a warning, and what precedes the damage is used.
-    pub fn load(&mut self) -> Option<(HashMap<FileId, Checkpoint>, SystemTime)> {
+    ///
+    /// # Errors
+    /// When the file cannot be read, which may pass: to start over would repeat or skip lines.
+    pub fn load(&mut self) -> Result<Option<Loaded>, Fault> {
         if self.is_nowhere() {
-            return None;
+            return Ok(None);
         }
         let read = File::open(&self.path).and_then(|mut file| {
             let modified = file.metadata()?.modified()?;
@@ -160,15 +166,15 @@ impl Journal {
         });
         let (bytes, modified) = match read {
             Ok(read) => read,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => {
-                self.set_aside(&format!("cannot be read: {e}"));
-                return None;
+                let at = self.path.display();
+                return Err(unusable(&e, format!("cannot read the checkpoint file {at}: {e}")));
             }
         };
         let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
             self.set_aside(if bytes.is_empty() { "is empty" } else { "is not a checkpoint file" });
-            return None;
+            return Ok(None);
         };
         let mut entries = HashMap::new();
         while let Some((id, entry, after)) = decode(rest) {
@@ -182,7 +188,7 @@ impl Journal {
         if rest.len() > RECORD_BYTES_MAX {
             self.set_aside("is damaged; what precedes the damage is used");
         }
-        Some((entries, modified))
+        Ok(Some((entries, modified)))
     }
 
     fn set_aside(&mut self, why: &str) {
@@ -342,10 +348,10 @@ mod tests {
         journal.append(&records).unwrap();
         let full = fs::read(&path).unwrap();
         fs::write(&path, &full[..full.len() - 3]).unwrap();
-        let (entries, _) = journal.load().unwrap();
+        let (entries, _) = journal.load().unwrap().unwrap();
         assert_eq!((entries.len(), entries[&id].offset), (100, 7777), "the torn record forgot file 8");
         fs::write(&path, &full).unwrap();
-        let (entries, _) = journal.load().unwrap();
+        let (entries, _) = journal.load().unwrap().unwrap();
         assert_eq!((entries.len(), &entries[&entry(3).0]), (99, &entry(3).1));
     }
 
@@ -356,7 +362,7 @@ mod tests {
             let path = write(dir.path(), 0..3);
             fs::write(&path, damage).unwrap();
             let mut journal = Journal::open(dir.path(), "t").unwrap();
-            assert!(journal.load().is_none());
+            assert!(journal.load().unwrap().is_none());
             assert!(!path.exists());
             let aside = fs::read_dir(path.parent().unwrap())
                 .unwrap()

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::archive::Compression;
 use super::checkpoint::ARCHIVE_DONE;
@@ -28,6 +28,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Known {
     paths: HashSet<Arc<Path>>,
+    /// Also later: a file system may be mounted late.
     by_inode: HashMap<u64, Vec<FileId>>,
 }
 
@@ -52,7 +53,7 @@ impl Tail<'_> {
         }
         self.scan(true);
         self.recover(&before);
-        self.known = Known::default();
+        self.known.paths = HashSet::new();
         if self.files.is_empty() && self.unreadable.is_empty() {
             tracing::warn!(component = %self.settings.component, "no file matches yet; files are read when they appear");
         }
@@ -61,8 +62,7 @@ impl Tail<'_> {
     /// Walks the tree and takes note of what changed in it.
     pub(super) fn scan(&mut self, first: bool) {
         let start = clock::now();
-        // The clock of time stamps in a file system lags by a tick or more.
-        let start_wall = wall_now() - Duration::from_millis(50);
+        let start_wall = clock::file_time();
         let found = self.settings.patterns.scan();
         if found.partial && first {
             tracing::warn!(component = %self.settings.component, "more files or directories than one source follows; some are left out");
@@ -97,7 +97,10 @@ impl Tail<'_> {
         if somebody_left && !first {
             self.recover_between(&left, self.scanned_wall);
         }
-        self.expire(start);
+        // At first, old checkpoints may still be of rotated files that are yet to be found.
+        if !first {
+            self.expire(start);
+        }
         self.scanned_wall = start_wall;
         self.ledger.looked(start_wall);
         self.scanned = clock::now();
@@ -307,10 +310,9 @@ impl Tail<'_> {
             return Some(found).filter(fits);
         }
         // Device numbers may change when a machine starts anew; name, inode and content do not.
-        let moved = self.ledger.all().into_iter().find(|(other, c)| {
-            other.dev != id.dev && other.ino == id.ino && c.fingerprint.len > 0 && *c.path == *path && fits(c)
-        });
-        let (old, checkpoint) = moved?;
+        let others = self.known.by_inode.get(&id.ino)?.iter().filter(|other| other.dev != id.dev);
+        let mut moved = others.filter_map(|other| Some((*other, self.ledger.find(*other)?)));
+        let (old, checkpoint) = moved.find(|(_, c)| c.fingerprint.len > 0 && *c.path == *path && fits(c))?;
         self.ledger.begin(id, checkpoint.clone());
         self.ledger.forget(old);
         Some(checkpoint)
@@ -359,11 +361,6 @@ impl Tail<'_> {
         let Some(looked) = self.ledger.looked_before() else { return false };
         meta.created().is_ok_and(|born| born >= looked) || self.known.paths.contains(path)
     }
-}
-
-/// The wall clock as file systems tell it.
-fn wall_now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::unix_nanos().max(0).cast_unsigned())
 }
 
 /// Whether the file may still be at `path`: only another file there, or none, says that it is not.

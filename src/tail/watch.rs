@@ -164,3 +164,44 @@ impl Shared {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::Event;
+    use notify::event::{CreateKind, DataChange, Flag};
+
+    use super::*;
+
+    fn written(path: &str) -> notify::Result<Event> {
+        let kind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        Ok(Event::new(kind).add_path(path.into()))
+    }
+
+    #[test]
+    fn a_queue_that_overflowed_makes_everything_be_looked_at() {
+        let watch = Watch { watcher: None, ..Watch::start() };
+        watch.shared.note(written("/a"));
+        let hints = watch.take();
+        assert!(hints.paths.contains(Path::new("/a")) && !hints.rescan && !hints.all);
+        for lost in
+            [Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)), Err(notify::Error::generic("lost"))]
+        {
+            assert!(watch.shared.note(lost));
+            let hints = watch.take();
+            assert!(hints.rescan && hints.all);
+        }
+        watch.shared.note(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path("/b".into())));
+        let hints = watch.take();
+        assert!(hints.rescan && !hints.all);
+    }
+
+    #[test]
+    fn more_paths_than_are_remembered_are_every_path() {
+        let watch = Watch { watcher: None, ..Watch::start() };
+        for i in 0..=PATHS_MAX {
+            watch.shared.note(written(&format!("/{i}")));
+        }
+        let hints = watch.take();
+        assert!(hints.all && hints.rescan && hints.paths.is_empty());
+    }
+}

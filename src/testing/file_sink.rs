@@ -97,6 +97,20 @@ async fn rotation_cuts_between_lines_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_file_that_somebody_else_rotated_a_moment_ago_is_left_to_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("o");
+    let running = start(json!({ "path": path, "rotate": { "max_size": 1024 } }));
+    running.queue.push(Batch::from_lines("t", ["a".repeat(900)])).await;
+    until("written", || std::fs::metadata(&path).is_ok_and(|m| m.len() == 901)).await;
+    std::fs::rename(&path, dir.path().join("theirs")).unwrap();
+    running.queue.push(Batch::from_lines("t", ["b".repeat(900)])).await;
+    until("written", || std::fs::metadata(&path).is_ok_and(|m| m.len() == 901)).await;
+    running.finish().await;
+    assert_eq!(files(dir.path()).into_keys().collect::<Vec<_>>(), ["o", "theirs"]);
+}
+
+#[tokio::test]
 async fn a_line_larger_than_a_file_has_one_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let rows = ["a".repeat(10), "b".repeat(5000), "c".repeat(10)];

@@ -1,6 +1,7 @@
 //! A raw client for HTTP and server-sent events: reads a socket, takes chunked bodies apart, and events from them,
 //! following the WHATWG rules for `text/event-stream` as far as weir writes it.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
@@ -54,9 +55,21 @@ pub fn get(authority: &str, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
+/// A socket, and bytes that were taken off it already.
+struct Taken {
+    bytes: VecDeque<u8>,
+    socket: TcpStream,
+}
+
+impl Read for Taken {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if self.bytes.is_empty() { self.socket.read(into) } else { self.bytes.read(into) }
+    }
+}
+
 /// A stream being read.
 pub struct Stream {
-    socket: BufReader<TcpStream>,
+    socket: BufReader<Taken>,
     /// Status line and headers.
     pub head: String,
     /// Bytes of the body that are not read yet.
@@ -73,7 +86,7 @@ impl Stream {
         let mut request = format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n");
         headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
         socket.write_all(format!("{request}\r\n").as_bytes()).unwrap();
-        let mut socket = BufReader::new(socket);
+        let mut socket = BufReader::new(Taken { bytes: VecDeque::new(), socket });
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(socket.read_line(&mut head).unwrap(), 0, "no answer: {head}");
@@ -81,9 +94,12 @@ impl Stream {
         Stream { socket, head, body: Vec::new(), at: 0, ended: false }
     }
 
-    /// The socket below.
-    pub fn socket(&self) -> &TcpStream {
-        self.socket.get_ref()
+    /// Takes one byte off the socket, to be read later with the others.
+    pub fn byte(&mut self) {
+        let taken = self.socket.get_mut();
+        let mut byte = [0];
+        taken.socket.read_exact(&mut byte).unwrap();
+        taken.bytes.extend(byte);
     }
 
     /// Reads one chunk of the body; `false` at its end, in order or by a reset.

@@ -1,6 +1,7 @@
 //! Stops, crashes and what happens meanwhile.
 
 use super::*;
+use crate::tail::journal;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orderly_stop_repeats_nothing_and_loses_nothing() {
@@ -97,7 +98,8 @@ async fn several_rotations_while_down_lose_none() {
     rig.append("app.log", numbered(0..10));
     // An old one that was there before weir ever ran is not its business.
     rig.append("app.log.9", "ancient\n");
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    // Longer than a tick of the clock that stamps files.
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let mut weir = rig.start().await;
     rig.append("app.log", numbered(10..12));
     assert_eq!(weir.lines(2).await, expected(10..12));
@@ -205,4 +207,105 @@ async fn without_a_state_directory_nothing_is_kept() {
         weir.stop().await;
     }
     assert!(!std::path::Path::new("checkpoints").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_batches_are_read_again_while_running_and_nothing_behind_them_counts() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    // What a sink's end or a bug does: the rows leave the queue, and nobody settles them.
+    let lease = weir.inlet.recv().await.unwrap();
+    drop(lease.forward());
+    rig.append("app.log", numbered(10..20));
+    let mut lines = weir.lines(20).await;
+    lines.sort();
+    lines.dedup();
+    let mut all = expected(0..20);
+    all.sort();
+    assert_eq!(lines, all, "without a restart");
+    weir.stop().await;
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(100)).await, [""; 0], "the checkpoint moved past them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_loses_everything_is_offered_it_once_a_second_and_no_faster() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let weir = rig.start().await;
+    // A queue without its consumer loses whatever comes.
+    drop(weir.inlet);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let received = weir.meter.snapshot().received_events;
+    assert!((10..=40).contains(&received), "{received} rows read");
+    weir.shutdown.drain();
+    weir.ended.await.unwrap().unwrap();
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await, expected(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_run_that_found_nothing_is_remembered() {
+    let rig = Rig::new(&["*.log"], json!({ "start_at": "end" }));
+    rig.start().await.stop().await;
+    rig.append("new.log", numbered(0..5));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(5).await, expected(0..5), "it appeared while weir was down");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_made_while_weir_was_there_is_not_taken_for_a_rotation_after_it() {
+    let rig = Rig::new(&["app.log"], json!({ "poll_interval": "10s" }));
+    rig.append("app.log", numbered(0..5));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(5).await, expected(0..5));
+    fs::copy(rig.log("app.log"), rig.log("app.log.bak")).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // This makes weir look again, which no checkpoint records by itself.
+    rig.append("other", "x");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    weir.stop().await;
+    rig.rename("app.log", "app.log.1");
+    rig.append("app.log", numbered(5..6));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.during(Duration::from_millis(300)).await, expected(5..6));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_during_a_long_absence_goes_on_where_it_was() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await.len(), 10);
+    weir.stop().await;
+    let mut journal = journal::Journal::open(&rig.state(), "test.source.0.file").unwrap();
+    let (mut all, _) = journal.load().unwrap().unwrap();
+    let mut records = Vec::new();
+    for (id, checkpoint) in &mut all {
+        checkpoint.seen -= 30 * 24 * 3600;
+        journal::encode(*id, Some(checkpoint), &mut records);
+    }
+    journal.replace(&records).unwrap();
+    drop(journal);
+    rig.append("app.log", numbered(10..12));
+    rig.rename("app.log", "app.log.1");
+    rig.append("app.log", numbered(12..14));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(4).await, expected(10..14));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_that_cannot_be_read_now_is_left_as_it_is() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    let state = rig.state().join("checkpoints/test.source.0.file.log");
+    // Reading a directory fails, for root too.
+    fs::create_dir_all(&state).unwrap();
+    let Err(Fault::Retry { why, .. }) = rig.start().await.ended.await.unwrap() else {
+        panic!("it was taken")
+    };
+    assert!(why.contains("checkpoint") && state.is_dir(), "{why}");
 }

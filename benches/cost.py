@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""What a running weir costs in CPU seconds and memory, beside a bare copy of the same bytes. Needs python3 and dd.
+
+usage: cargo build --release && python3 benches/cost.py [files|sse|idle]... [--weir target/release/weir]
+files: 600 MiB of application log through file -> file, raw, filtered and as JSON, and file -> tcp; dd as the floor.
+sse:   1,000 subscribers on one pipeline at 2,000 events of 120 bytes a second for ten seconds.
+idle:  start to ready, resident memory, and what 5,000 idle subscribers add.
+CPU is user + system time of the weir process alone.
+"""
+import argparse, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+
+ARGS = None
+
+
+def cpu(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid, key):
+    return next(int(l.split()[1]) for l in open(f"/proc/{pid}/status") if l.startswith(key))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Weir:
+    """A weir with a config, ended at the end of the block."""
+
+    def __init__(self, directory, config, port=None):
+        self.path, self.port = os.path.join(directory, "weir.toml"), port
+        server = f'listen = "127.0.0.1:{port}"' if port else "enabled = false"
+        with open(self.path, "w") as f:
+            f.write(f'state_dir = "{directory}/state"\n[logging]\nlevel = "error"\n[server]\n{server}\n{config}')
+
+    def __enter__(self):
+        self.process = subprocess.Popen([ARGS.weir, "run", "-c", self.path], stdin=subprocess.DEVNULL)
+        self.pid = self.process.pid
+        return self
+
+    def ready(self):
+        request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        for _ in range(20000):
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+                    s.sendall(request)
+                    if b" 200 " in s.recv(200):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.0005)
+        sys.exit("weir did not become ready")
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+
+
+PIPELINE = '[[pipelines]]\nname = "app"\n'
+INCLUDE = '[[pipelines.filters]]\ntype = "include"\npatterns = ["ERROR|WARN"]\n'
+
+
+def write_input(path, mib):
+    """Application log lines of about 110 bytes, one in five an error or a warning; returns how many."""
+    levels = ["INFO", "INFO", "DEBUG", "INFO", "ERROR"]
+    block, n = [], 0
+    while n < 100_000:
+        block.append(f"2026-11-20 10:11:12.{n % 1000:03} {levels[n % 5]} [cart-3] cart - request completed id={n} ip=10.1.{n % 250}.3 took={n % 3000}ms\n")
+        n += 1
+    data = "".join(block).encode()
+    copies = max(1, mib * 2**20 // len(data))
+    with open(path, "wb") as f:
+        for _ in range(copies):
+            f.write(data)
+    return copies * n
+
+
+def row(name, seconds, size, extra=""):
+    print(f"{name:22} {seconds:6.2f} cpu-s  {size / 2**20 / max(seconds, 1e-6):8.0f} MiB per cpu-s  {extra}", flush=True)
+
+
+def until_still(read, quiet=1.0):
+    last, since = read(), time.time()
+    while time.time() - since < quiet:
+        time.sleep(0.02)
+        now = read()
+        if now != last:
+            last, since = now, time.time()
+    return last
+
+
+def file_to_file(directory, source, size, name, filters, options):
+    out = f"{directory}/out.log"
+    for leftover in (out, f"{directory}/state"):
+        subprocess.run(["rm", "-rf", leftover])
+    config = f'{PIPELINE}[[pipelines.sources]]\ntype = "file"\npath = "{source}"\n{filters}[[pipelines.sinks]]\ntype = "file"\npath = "{out}"\n{options}'
+    with Weir(directory, config) as weir:
+        time.sleep(0.2)
+        until_still(lambda: os.path.getsize(out) if os.path.exists(out) else 0)
+        spent, peak = cpu(weir.pid), memory(weir.pid, "VmHWM")
+    lines = subprocess.check_output(["wc", "-l", out]).split()[0].decode()
+    row(name, spent, size, f"{lines} lines, {peak / 1024:.1f} MiB at most")
+
+
+def file_to_tcp(directory, source, size, lines, name, filters):
+    """Grows a file at 200 MiB/s, as fast as a reader in another process surely follows."""
+    port, grown = free_port(), f"{directory}/grown.log"
+    open(grown, "w").close()
+    subprocess.run(["rm", "-rf", f"{directory}/state"])
+    config = f'{PIPELINE}[[pipelines.sources]]\ntype = "file"\npath = "{grown}"\n{filters}[[pipelines.sinks]]\ntype = "tcp"\nlisten = "127.0.0.1:{port}"\nformat = {{ type = "raw" }}\n'
+    with Weir(directory, config) as weir:
+        time.sleep(0.5)
+        reader = subprocess.Popen(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3 | wc -l"], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        before, peak = cpu(weir.pid), 0
+        with open(source, "rb") as i, open(grown, "ab", buffering=0) as o:
+            while block := i.read(1 << 20):
+                o.write(block)
+                time.sleep(0.005)
+        time.sleep(1)
+        spent, peak = cpu(weir.pid) - before, memory(weir.pid, "VmHWM")
+    row(name, spent, size, f"{reader.communicate()[0].strip()} lines, {peak / 1024:.1f} MiB at most")
+
+
+def files():
+    directory = tempfile.mkdtemp(prefix="weir-cost-")
+    try:
+        source = f"{directory}/in.log"
+        lines = write_input(source, 600)
+        size = os.path.getsize(source)
+        print(f"{lines} lines, {size / 2**20:.0f} MiB")
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(["dd", f"if={source}", f"of={directory}/out.log", "bs=256k", "status=none"], check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            row("floor: dd bs=256k", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, size)
+            file_to_file(directory, source, size, "file -> file", "", "")
+            file_to_file(directory, source, size, "file -> include -> file", INCLUDE, "")
+        file_to_file(directory, source, size, "file -> file, JSON", "", 'format = { type = "json" }\n')
+        file_to_tcp(directory, source, size, lines, "file -> tcp", "")
+        file_to_tcp(directory, source, size, lines, "file -> include -> tcp", INCLUDE)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def subscribe(port, count):
+    sockets = []
+    for _ in range(count):
+        s = socket.create_connection(("127.0.0.1", port))
+        s.sendall(b"GET /app/stream HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        sockets.append(s)
+    return sockets
+
+
+def count_events(sockets, total, counts):
+    """Counts `data:` lines of rows, for every subscriber; the last bytes of each read are kept for words cut in two."""
+    selector, tails = selectors.DefaultSelector(), {}
+    for i, s in enumerate(sockets):
+        s.setblocking(False)
+        selector.register(s, selectors.EVENT_READ, i)
+        tails[i] = b""
+    buffer, deadline = bytearray(1 << 20), time.time() + 60
+    while time.time() < deadline and min(counts) < total:
+        for key, _ in selector.select(1):
+            n = key.fileobj.recv_into(buffer)
+            text = tails[key.data] + buffer[:n]
+            counts[key.data] += text.count(b"\ndata: {\"timestamp\"")
+            tails[key.data] = text[-18:] if n else b""
+
+
+def sse(subscribers=1000, rate=2000, seconds=10):
+    directory, port = tempfile.mkdtemp(prefix="weir-cost-"), free_port()
+    log = f"{directory}/app.log"
+    open(log, "w").close()
+    config = f'{PIPELINE}[[pipelines.sources]]\ntype = "file"\npath = "{log}"\n[[pipelines.sinks]]\ntype = "http"\nmax_connections = {subscribers + 10}\n'
+    try:
+        with Weir(directory, config, port) as weir:
+            weir.ready()
+            sockets, counts = subscribe(port, subscribers), [0] * subscribers
+            time.sleep(1)
+            reader = threading.Thread(target=count_events, args=(sockets, rate * seconds, counts))
+            reader.start()
+            before, line = cpu(weir.pid), b"2026-11-20 10:11:12.123 INFO [cart-3] cart - request completed ".ljust(119, b"x") + b"\n"
+            start, sent = time.time(), 0
+            with open(log, "ab", buffering=0) as f:
+                while sent < rate * seconds:
+                    due = min(int((time.time() - start) * rate), rate * seconds)
+                    f.write(line * (due - sent))
+                    sent = due
+                    time.sleep(0.01)
+            reader.join()
+            spent, events = cpu(weir.pid) - before, sum(counts)
+            print(f"{subscribers} subscribers, {rate} events/s: each got {min(counts)} to {max(counts)} of {rate * seconds}; "
+                  f"{spent:.2f} cpu-s, {spent / events * 1e6:.3f} per million delivered; {memory(weir.pid, 'VmHWM') / 1024:.1f} MiB at most", flush=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def idle(subscribers=5000):
+    directory, port = tempfile.mkdtemp(prefix="weir-cost-"), free_port()
+    config = f'{PIPELINE}[[pipelines.sources]]\ntype = "generate"\nevents_per_second = 0.01\n[[pipelines.sinks]]\ntype = "http"\nmax_connections = {subscribers + 10}\n'
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    try:
+        starts = []
+        for _ in range(10):
+            begin = time.perf_counter()
+            with Weir(directory, config, port) as weir:
+                weir.ready()
+                starts.append((time.perf_counter() - begin) * 1000)
+        with Weir(directory, config, port) as weir:
+            weir.ready()
+            time.sleep(1)
+            before = memory(weir.pid, "VmRSS")
+            sockets = subscribe(port, subscribers)
+            time.sleep(2)
+            answered = sum(b" 200 " in s.recv(100) for s in sockets)
+            each = (memory(weir.pid, "VmRSS") - before) / subscribers
+        print(f"start to ready: {sorted(starts)[5]:.1f} ms; idle: {before / 1024:.1f} MiB; "
+              f"{answered} idle subscribers: {each:.1f} KiB each", flush=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def main():
+    global ARGS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=["files", "sse", "idle", []], default=[])
+    parser.add_argument("--weir", default="target/release/weir")
+    ARGS = parser.parse_args()
+    for what in ARGS.what or ["files", "sse", "idle"]:
+        {"files": files, "sse": sse, "idle": idle}[what]()
+
+
+main()
