@@ -101,10 +101,7 @@ impl LineReader {
     }
 
     fn hand_out(&mut self, framed: Framed, meter: &Meter) -> Option<Batch> {
-        if framed.oversize_events > 0 && self.oversize == Oversize::Drop {
-            meter.received(framed.oversize_events, 0);
-            meter.dropped(Reason::Oversize, framed.oversize_events);
-        }
+        count_oversize(self.oversize, framed.oversize_events, meter);
         let (consumed, rest) = (framed.consumed, self.filled - framed.consumed);
         let text = if framed.spans.is_empty() || consumed < CHUNK_BYTES / 2 {
             // Little text must not keep a whole chunk alive.
@@ -128,9 +125,37 @@ impl LineReader {
     }
 }
 
+/// Counts lines that were longer than the limit: lost, or passed but not whole.
+pub fn count_oversize(policy: Oversize, events: u64, meter: &Meter) {
+    match policy {
+        _ if events == 0 => {}
+        Oversize::Drop => {
+            meter.received(events, 0);
+            meter.dropped(Reason::Oversize, events);
+        }
+        Oversize::Truncate | Oversize::Split => meter.cut(events),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_pass_cut_are_counted_and_lost_ones_are_dropped() {
+        let counts = |oversize| {
+            let meter = Meter::default();
+            let mut reader = LineReader::new(4, oversize, Arc::new(Origin::new("t", "t")));
+            reader.space()[..10].copy_from_slice(b"123456789\n");
+            reader.advance(10);
+            drop(reader.take(&meter));
+            let counts = meter.snapshot();
+            (counts.cut_events, counts.dropped(Reason::Oversize))
+        };
+        assert_eq!(counts(Oversize::Truncate), (1, 0));
+        assert_eq!(counts(Oversize::Split), (1, 0));
+        assert_eq!(counts(Oversize::Drop), (0, 1));
+    }
 
     fn lines_of(text: &[u8], piece: usize, max: usize, oversize: Oversize) -> (Vec<Vec<u8>>, u64) {
         let meter = Meter::default();

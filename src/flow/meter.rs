@@ -75,6 +75,7 @@ pub struct Meter {
     restarts: AtomicU64,
     clients: AtomicU64,
     client_drops: AtomicU64,
+    cut_events: AtomicU64,
 }
 
 impl Meter {
@@ -125,6 +126,11 @@ impl Meter {
         self.client_drops.fetch_add(events, Relaxed);
     }
 
+    /// Lines longer than the limit passed truncated or in pieces.
+    pub fn cut(&self, events: u64) {
+        self.cut_events.fetch_add(events, Relaxed);
+    }
+
     /// What waits now, set by the component's queue.
     pub fn queued(&self, events: u64, bytes: u64) {
         self.queued_events.store(events, Relaxed);
@@ -147,6 +153,7 @@ impl Meter {
             restarts: read(&self.restarts),
             clients: read(&self.clients),
             client_drops: read(&self.client_drops),
+            cut_events: read(&self.cut_events),
         }
     }
 }
@@ -170,6 +177,7 @@ pub struct MeterSnapshot {
     pub restarts: u64,
     pub clients: u64,
     pub client_drops: u64,
+    pub cut_events: u64,
 }
 
 impl MeterSnapshot {

@@ -20,8 +20,8 @@ use super::text::{Rows, Until};
 use super::watch::Watch;
 use crate::base::clock::{self, Instant};
 use crate::batch::{Arena, Batch, ChunkPool, Outcome, Timestamp};
-use crate::codec::framing::Oversize;
-use crate::flow::{Fault, Outlet, Reason, TaskCx};
+use crate::codec::lines::count_oversize;
+use crate::flow::{Fault, Outlet, TaskCx};
 
 const CHUNK_BYTES: usize = 256 * 1024;
 const CHUNKS_FREE_MAX: usize = 8;
@@ -355,10 +355,7 @@ impl<'a> Tail<'a> {
         if ended && file.archive.take().is_some() {
             file.offset = ARCHIVE_DONE;
         }
-        if self.settings.oversize == Oversize::Drop && rows.oversize_events > 0 {
-            out.meter().received(rows.oversize_events, 0);
-            out.meter().dropped(Reason::Oversize, rows.oversize_events);
-        }
+        count_oversize(self.settings.oversize, rows.oversize_events, out.meter());
         self.ledger.describe(id, file.fingerprint, &file.home);
         let receipt = self.ledger.submit(id, file.offset, rows.skipping);
         if rows.spans.is_empty() {

@@ -44,6 +44,9 @@ const PER_COMPONENT: [PerComponent; 11] = [
     ("restarts", "Starts after a fault", MetricType::Counter, |m| m.restarts),
     ("clients", "Clients connected now", MetricType::Gauge, |m| m.clients),
     ("client_drops", "Events that single slow clients missed", MetricType::Counter, |m| m.client_drops),
+    ("cut_events", "Lines longer than the limit, passed truncated or in pieces", MetricType::Counter, |m| {
+        m.cut_events
+    }),
 ];
 
 impl Collector for OfBoard {

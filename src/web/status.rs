@@ -53,6 +53,7 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
     counters(meter, &mut status);
     status.insert("clients".into(), meter.clients.into());
     status.insert("client_drops".into(), meter.client_drops.into());
+    status.insert("cut".into(), meter.cut_events.into());
     status.insert("errors".into(), meter.errors.into());
     status.insert("restarts".into(), meter.restarts.into());
     if let Some((path, stream)) = streams.iter().find(|(_, stream)| *stream.site == *entry.site) {
