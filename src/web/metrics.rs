@@ -32,7 +32,7 @@ struct OfBoard(Arc<Board>);
 /// A metric that every component has: name, what it counts, whether it is a gauge, and where to read it.
 type PerComponent = (&'static str, &'static str, MetricType, fn(&MeterSnapshot) -> u64);
 
-const PER_COMPONENT: [PerComponent; 11] = [
+const PER_COMPONENT: [PerComponent; 12] = [
     ("received_events", "Events that came in", MetricType::Counter, |m| m.received_events),
     ("received_bytes", "Bytes that came in", MetricType::Counter, |m| m.received_bytes),
     ("delivered_events", "Events that went out", MetricType::Counter, |m| m.delivered_events),
