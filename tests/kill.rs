@@ -2,6 +2,8 @@
 //! least once, also when the input is copied and truncated and the output is rotated. The number of repeats is
 //! printed.
 
+#![expect(clippy::print_stdout, reason = "the count of repeats is what this test states")]
+
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -232,5 +232,15 @@ mod tests {
         {
             assert!(parse(query).unwrap_err().starts_with("invalid parameter"), "{query}");
         }
+        let large = parse("include=%5Cw%7B20%7D").unwrap_err();
+        assert!(large.contains("more than 512 KiB once compiled; hint"), "{large}");
+        for fits in [
+            "%5Cw%2B %5Cw%2B %5Cw%2B %5Cw%2B",
+            "(?-u:%5Cw)%7B200%7D",
+            "(?i)timeout|refused|reset",
+            "%5Cd%7B4%7D-%5Cd%5Cd",
+        ] {
+            parse(&format!("include={}", fits.replace(' ', "%20"))).unwrap();
+        }
     }
 }

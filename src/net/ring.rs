@@ -62,6 +62,9 @@ struct State {
     bounds: RingBounds,
     events: u64,
     bytes: u64,
+    /// What [`Ring::lost`] was told last, and how much of it no segment follows yet.
+    lost_total: u64,
+    hole: u64,
 }
 
 impl std::fmt::Debug for Ring {
@@ -106,12 +109,15 @@ pub enum Read {
     Segments(Vec<Arc<Segment>>),
     /// The position fell off the ring; the oldest event has this sequence.
     Behind(u64),
+    /// The events before this sequence were lost on their way here.
+    Lost(u64),
 }
 
 impl Ring {
     /// An empty ring for the stream `name`.
     pub fn new(name: Arc<str>, epoch: Epoch, bounds: RingBounds, encoder: Arc<dyn Encode>) -> Ring {
-        let state = State { segments: VecDeque::new(), encoder, bounds, events: 0, bytes: 0 };
+        let state =
+            State { segments: VecDeque::new(), encoder, bounds, events: 0, bytes: 0, lost_total: 0, hole: 0 };
         Ring {
             name,
             epoch,
@@ -156,6 +162,14 @@ impl Ring {
         (state.bounds, state.encoder) = (bounds, encoder);
     }
 
+    /// Says how many events of this stream were lost on their way here, since its sink was made. Those that came
+    /// on top since the last call get sequences before those of the next batch, so that subscribers are told.
+    pub fn lost(&self, total: u64) {
+        let mut state = self.lock();
+        state.hole += total.saturating_sub(state.lost_total);
+        state.lost_total = total;
+    }
+
     /// Appends the rows of `batch` and wakes who waits. The batch's receipt is not touched.
     pub fn append(&self, batch: &Batch) {
         if batch.is_empty() {
@@ -163,7 +177,7 @@ impl Ring {
         }
         let view = batch.view().compacted();
         let mut state = self.lock();
-        let mut end = self.head.load(Relaxed);
+        let mut end = self.head.load(Relaxed) + std::mem::take(&mut state.hole);
         for piece in pieces(view, &state.bounds) {
             let segment = Segment::new(end, piece, state.encoder.clone(), self.stats.clone());
             end = segment.end();
@@ -231,7 +245,22 @@ impl Ring {
             return Read::Behind(oldest);
         }
         let at = state.segments.partition_point(|s| s.end() <= next);
-        Read::Segments(state.segments.iter().skip(at).take(segments_max).cloned().collect())
+        let mut segments: Vec<Arc<Segment>> = Vec::new();
+        for segment in state.segments.iter().skip(at).take(segments_max) {
+            if segment.first() > segments.last().map_or(next, |s| s.end()) {
+                break;
+            }
+            segments.push(segment.clone());
+        }
+        match state.segments.get(at) {
+            Some(segment) if segments.is_empty() => Read::Lost(segment.first()),
+            _ => Read::Segments(segments),
+        }
+    }
+
+    /// All segments that hold `next` or what follows.
+    pub fn segments_from(&self, next: u64) -> Vec<Arc<Segment>> {
+        self.lock().segments.iter().filter(|s| s.end() > next).cloned().collect()
     }
 
     /// Resolves at the next append, close or retirement after its creation.
@@ -263,9 +292,13 @@ impl Ring {
 
     /// Events that a new subscriber could replay now.
     pub fn history_events(&self) -> u64 {
+        self.lock().history(u64::MAX).1
+    }
+
+    /// Sequence of the first of the last `count` events of the history.
+    pub fn tail(&self, count: u64) -> u64 {
         let state = self.lock();
-        let head = self.head();
-        head - state.history_floor(head)
+        state.history(count).0.unwrap_or_else(|| self.head())
     }
 
     /// Bytes held now: lines with their index, and their encodings.
@@ -281,16 +314,23 @@ impl Ring {
 impl State {
     /// Sequence of the oldest event that history holds; `head` when it holds none.
     fn history_floor(&self, head: u64) -> u64 {
-        let mut bytes = 0;
-        let mut floor = head;
+        self.history(u64::MAX).0.unwrap_or(head)
+    }
+
+    /// The last events of the history, at most `count`: sequence of the first, and how many.
+    fn history(&self, count: u64) -> (Option<u64>, u64) {
+        let most = count.min(self.bounds.history_events);
+        let (mut first, mut events, mut bytes) = (None, 0, 0);
         for segment in self.segments.iter().rev() {
             bytes += segment.weight();
-            if bytes > self.bounds.history_bytes {
+            let taken = segment.count().min(most - events);
+            if bytes > self.bounds.history_bytes || taken == 0 {
                 break;
             }
-            floor = segment.first();
+            first = Some(segment.end() - taken);
+            events += taken;
         }
-        floor.max(head.saturating_sub(self.bounds.history_events))
+        (first, events)
     }
 }
 

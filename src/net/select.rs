@@ -9,8 +9,9 @@ use crate::batch::{Batch, Level, Timestamp};
 /// Most expressions of a kind, and the longest of them in bytes.
 pub const PATTERNS_MAX: usize = 16;
 const PATTERN_BYTES_MAX: usize = 4096;
-/// Bounds of a compiled expression in bytes: its automaton, and the cache it may fill while matching.
-const AUTOMATON_BYTES_MAX: usize = 1 << 20;
+/// Bounds of a compiled expression in bytes: each of its automata, and the cache it may fill while matching. Every
+/// subscriber brings its own, so that this is what one connection can cost.
+const AUTOMATON_BYTES_MAX: usize = 512 << 10;
 const CACHE_BYTES_MAX: usize = 256 << 10;
 
 /// The rows a subscriber wants. Matching is linear in the line, whatever the expression.
@@ -65,9 +66,13 @@ pub fn any_of(patterns: &[String]) -> Result<Option<Regex>, String> {
         .hybrid_cache_capacity(CACHE_BYTES_MAX);
     let syntax = syntax::Config::new().utf8(false);
     let built = Regex::builder().configure(config).syntax(syntax).build_many(patterns);
-    built.map(Some).map_err(|e| match e.syntax_error() {
-        Some(syntax) => syntax.to_string(),
-        None => e.to_string(),
+    built.map(Some).map_err(|e| match (e.syntax_error(), e.size_limit()) {
+        (Some(syntax), _) => syntax.to_string(),
+        (None, Some(limit)) => format!(
+            "more than {} KiB once compiled; hint: `(?-u:\\w)` is a fraction of `\\w`, which knows every alphabet",
+            limit >> 10
+        ),
+        (None, None) => e.to_string(),
     })
 }
 

@@ -125,7 +125,7 @@ impl Subscriber {
         let mut cursor = ring.subscribe(Start::Oldest);
         let head = cursor.replay_until;
         cursor.next = match &self.select {
-            None => cursor.next.max(head.saturating_sub(count)),
+            None => cursor.next.max(ring.tail(count)).min(head),
             Some(select) => tail_start(ring, cursor.next, head, count, select),
         };
         self.take_leg(cursor, form, seat);
@@ -247,9 +247,12 @@ impl Subscriber {
         }
         let segments = match ring.read(leg.cursor.next, READ_SEGMENTS) {
             Read::Segments(segments) => segments,
-            Read::Behind(oldest) => {
+            read @ (Read::Behind(oldest) | Read::Lost(oldest)) => {
                 let from = leg.cursor.next;
-                leg.seat.0.client_dropped(oldest - from);
+                // What was lost before it came here is on the sink's account.
+                if matches!(read, Read::Behind(_)) {
+                    leg.seat.0.client_dropped(oldest - from);
+                }
                 out.push(notes::missing(self.notes, "drop", &ring, Some(from), oldest));
                 leg.cursor.next = oldest;
                 leg.sent = oldest - 1;
@@ -372,12 +375,11 @@ impl Subscriber {
 
 /// Sequence of the first of the last `count` wanted rows among the events `oldest..head`.
 fn tail_start(ring: &Ring, oldest: u64, head: u64, count: u64, select: &Select) -> u64 {
-    let Read::Segments(segments) = ring.read(oldest, usize::MAX) else { return oldest };
     let mut found = VecDeque::new();
     if count == 0 {
         return head;
     }
-    for segment in &segments {
+    for segment in &ring.segments_from(oldest) {
         for (seq, row) in (segment.first()..).zip(segment.batch().live().iter()) {
             if seq >= oldest && seq < head && select.wants(segment.batch(), row, true) {
                 found.push_back(seq);

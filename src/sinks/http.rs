@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::codec::encode::{Format, RowEncoder};
 use crate::codec::template::TimestampFormat;
 use crate::config::{FormatOptions, FormatType, Listen, choices, defaults, options};
-use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
+use crate::flow::{BuildCx, Component, Fault, Inlet, Meter, Sink, TaskCx};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::problem::{Body, Problem};
 use crate::net::ring::{Ring, RingBounds};
@@ -184,7 +184,7 @@ impl Sink for Http {
         let Some(listen) = &self.options.listen else {
             let attached = shared.mount_stream(stream, &self.stream_paths, &self.status_paths);
             cx.ready();
-            append_all(inlet, &ring).await;
+            append_all(inlet, &ring, &cx.meter).await;
             drop(attached);
             return Ok(());
         };
@@ -196,7 +196,7 @@ impl Sink for Http {
         let others = Arc::new(NotFound([&self.stream_paths[..], &self.status_paths[..]].concat()));
         let served = net::serve(listener, own, others, Policy::default(), ending.clone());
         let appended = async {
-            append_all(inlet, &ring).await;
+            append_all(inlet, &ring, &cx.meter).await;
             drop(attached);
             ending.drain();
         };
@@ -205,9 +205,11 @@ impl Sink for Http {
     }
 }
 
-/// Moves every batch into the ring. A batch there is delivered: what a subscriber misses is told to it alone.
-async fn append_all(inlet: &mut Inlet, ring: &Ring) {
+/// Moves every batch into the ring, and tells it what its buffer had to let go. A batch there is delivered: what a
+/// single subscriber misses is told to it alone.
+async fn append_all(inlet: &mut Inlet, ring: &Ring, meter: &Meter) {
     while let Some(lease) = inlet.recv().await {
+        ring.lost(meter.snapshot().dropped_total());
         ring.append(lease.batch());
         lease.delivered();
     }
@@ -331,13 +333,15 @@ mod tests {
         let cx = testing::task_cx(ComponentKind::Sink, "http", dir.path());
         let (queue, mut inlet) = testing::queue();
         let mut sink = built(json!({ "history": { "max_events": 2 }, "status_path": "/how" })).unwrap();
+        // Two more were let go by the buffer: they have numbers, which subscribers are told of.
+        cx.meter.dropped(crate::flow::Reason::BufferFullOldest, 2);
         push(&queue, &["a", "b", "c"]).await;
         queue.close();
         sink.run(&mut inlet, &cx).await.unwrap();
         assert_eq!(queue.meter().snapshot().delivered_events, 3);
         let router = cx.shared.get::<Router>();
         let stream = router.stream_of("test").unwrap();
-        assert_eq!((stream.ring.head(), stream.ring.history_events()), (4, 2));
+        assert_eq!((stream.ring.head(), stream.ring.history_events()), (6, 2));
         assert!(router.find("/test/stream").is_some() && router.find("/how").is_some());
         assert!(!stream.ring.is_attached());
     }

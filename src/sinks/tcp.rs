@@ -128,6 +128,7 @@ impl Sink for Tcp {
         let served = net::serve_lines(listener, stream, ending.clone());
         let appended = async {
             while let Some(lease) = inlet.recv().await {
+                ring.lost(cx.meter.snapshot().dropped_total());
                 ring.append(lease.batch());
                 lease.delivered();
             }

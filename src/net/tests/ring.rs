@@ -70,7 +70,12 @@ proptest! {
         };
         let mut readers: Vec<(Subscriber, u64)> = Vec::new();
         let (mut head, mut told) = (1u64, 0);
+        let (mut lost, mut hole, mut holes) = (0u64, 0, 0);
         for (rows, action, choice) in steps {
+            if rows > 0 {
+                head += hole;
+                holes += std::mem::take(&mut hole);
+            }
             let mut batch = Batch::from_lines("t", (head..head + u64::from(rows) * 2).map(|n| format!("m{n}")));
             // Half of the rows are filtered away before they come here; those that stay are counted through.
             batch.retain(|_, row| row < rows);
@@ -93,6 +98,12 @@ proptest! {
                     let index = usize::from(choice) % readers.len();
                     let (reader, next) = &mut readers[index];
                     told += check(reader, next, even)?;
+                }
+                5 => {
+                    // Lost before the next batch: told to whoever reads past it.
+                    lost += u64::from(choice % 3);
+                    ring.lost(lost);
+                    hole = lost - holes;
                 }
                 4 if !readers.is_empty() => drop(readers.swap_remove(usize::from(choice) % readers.len())),
                 _ => {}
