@@ -96,9 +96,9 @@ impl Tail<'_> {
             self.recover_in(&dir, &rotated, &HashMap::new(), Some(since));
         }
         let mut vacant = std::mem::take(&mut self.vacant);
-        vacant.retain(|path, since| {
-            now - *since < VACANT_FOR && self.at(path).is_none_or(|id| left.contains(&id))
-        });
+        // The file that left stays known by its path while the rest of it is read.
+        let is_there = |id| self.files.get(&id).is_some_and(|file| file.gone.is_none());
+        vacant.retain(|path, since| now - *since < VACANT_FOR && !self.at(path).is_some_and(is_there));
         self.vacant = vacant;
     }
 

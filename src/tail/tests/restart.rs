@@ -265,7 +265,7 @@ async fn a_copy_made_while_weir_was_there_is_not_taken_for_a_rotation_after_it()
     tokio::time::sleep(Duration::from_millis(50)).await;
     // This makes weir look again, which no checkpoint records by itself.
     rig.append("other", "x");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     weir.stop().await;
     rig.rename("app.log", "app.log.1");
     rig.append("app.log", numbered(5..6));

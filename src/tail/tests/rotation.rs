@@ -229,6 +229,24 @@ async fn rotated_twice_before_anybody_looked_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_came_and_went_some_time_after_the_one_before_it_left_is_found() {
+    let rig = Rig::new(&["app.log"], json!({ "rotate_wait": "5s" }));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await.len(), 10);
+    rig.rename("app.log", "app.log.1");
+    for other in ["x", "y", "z"] {
+        // Looks at a path that is still empty.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        rig.append(other, "");
+    }
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    rig.append("app.log", numbered(10..20));
+    rig.rename("app.log", "app.log.2");
+    assert_eq!(weir.lines(10).await, expected(10..20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_that_exchange_their_names_do_not_wait_for_each_other() {
     let rig = Rig::new(&["*.log"], json!({}));
     rig.append("a.log", numbered(0..1));
