@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
-use super::encode::{Format, encode_lines, raw_slices};
+use super::encode::{self, Format, raw_slices};
 use crate::batch::Batch;
 
 /// Stretches at least this long are written from where they are, in bytes.
@@ -30,8 +30,7 @@ pub fn write_batch(
 ) -> rustix::io::Result<()> {
     buffer.clear();
     if *format != Format::Raw {
-        encode_lines(batch, format, pipeline, buffer);
-        return write_all(fd, buffer);
+        return write_all(fd, &encode::lines(batch, format, &format.key(), pipeline));
     }
     let (mut stretches, mut short) = (SmallVec::<[&[u8]; 8]>::new(), 0usize);
     raw_slices(batch, |slice| {
@@ -118,7 +117,7 @@ mod tests {
             let (mut written, mut expected) = (Vec::new(), Vec::new());
             file.rewind().unwrap();
             file.read_to_end(&mut written).unwrap();
-            encode_lines(&batch, &Format::Raw, &pipeline, &mut expected);
+            encode::encode_lines(&batch, &Format::Raw, &pipeline, &mut expected);
             prop_assert!(written == expected);
         }
     }

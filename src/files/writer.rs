@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Names, OutputFile, PathTemplate, Scope, Tidier};
 use crate::base::clock;
 use crate::batch::{Batch, Mask};
-use crate::codec::encode::{Format, RowEncoder};
+use crate::codec::encode::{self, Format, RowEncoder};
 use crate::codec::write::{write_all, write_batch};
 use crate::flow::{Fault, State, TaskCx};
 
@@ -53,6 +54,9 @@ pub struct FileWriter {
     /// Bytes until free space is asked for again.
     unchecked: u64,
     buffer: Vec<u8>,
+    /// A whole batch as [`FileWriter::fitting`] found it encoded, until it is written.
+    encoded: Option<Bytes>,
+    format_key: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -71,7 +75,7 @@ impl FileWriter {
         limits: Limits,
         tidier: Tidier,
     ) -> FileWriter {
-        let (open, buffer) = (HashMap::new(), Vec::new());
+        let (open, buffer, format_key) = (HashMap::new(), Vec::new(), format.key());
         FileWriter {
             template,
             names,
@@ -83,6 +87,8 @@ impl FileWriter {
             ticks: 0,
             unchecked: 0,
             buffer,
+            encoded: None,
+            format_key,
         }
     }
 
@@ -161,14 +167,17 @@ impl FileWriter {
         }
         let mut piece = rest.view();
         let piece = if events == rest.events() { piece } else { piece.split_to(events) };
-        let FileWriter { open, buffer, format, .. } = self;
+        let FileWriter { open, buffer, encoded, format, .. } = self;
         let Some(open) = open.get_mut(path) else { return Ok(Ok(())) };
         let written = open.file.append(bytes, |fd| match format {
             Format::Raw => write_batch(fd, &piece, format, &cx.site.pipeline, buffer),
-            _ => {
-                buffer.truncate(bytes as usize);
-                write_all(fd, buffer)
-            }
+            _ => match encoded.take() {
+                Some(all) => write_all(fd, &all),
+                None => {
+                    buffer.truncate(bytes as usize);
+                    write_all(fd, buffer)
+                }
+            },
         });
         if let Err(e) = written {
             return match is_full(&e) {
@@ -202,6 +211,13 @@ impl FileWriter {
                 (events, bytes) = (events + 1, next);
             }
             return (events, bytes);
+        }
+        if room == u64::MAX {
+            // All of it, in bytes that other sinks of the same format share.
+            let all = encode::lines(batch, &self.format, &self.format_key, &cx.site.pipeline);
+            let bytes = all.len() as u64;
+            self.encoded = Some(all);
+            return (batch.events(), bytes);
         }
         self.buffer.clear();
         let encoder = RowEncoder::new(batch, &self.format, &cx.site.pipeline);
