@@ -7,6 +7,7 @@ mod cli_support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
 use cli_support::{Place, signal, wait};
 
@@ -45,7 +46,7 @@ fn quick_flags_filter_standard_input() {
         &["--input-stdin", "--include", "a", "--exclude", "x", "--output-stdout", "--server.enabled=false"],
         b"abc\nxa\nb\nlast a",
     );
-    assert_eq!((run.code, run.stdout.as_str()), (0, "abc\nlast a\n"), "{}", run.stderr);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "abc\nlast a"), "{}", run.stderr);
 }
 
 #[test]
@@ -53,6 +54,51 @@ fn a_wrong_pattern_points_at_its_flag() {
     let run = piped(&Place::new(&[]), &["--input-stdin", "--include", "a(", "--server.enabled=false"], b"");
     assert_eq!(run.code, 78);
     assert!(run.stderr.contains("--include a("), "{}", run.stderr);
+}
+
+#[test]
+fn a_program_reads_what_is_piped_into_weir() {
+    let place = Place::new(&[]);
+    let run = piped(&place, &["--server.enabled=false", "run", "--", "cat"], b"one\nlast");
+    assert_eq!((run.code, run.stdout.as_str()), (0, "one\nlast"), "{}", run.stderr);
+    // Unless weir was told to read it itself.
+    let args = ["--server.enabled=false", "run", "--input-stdin", "--", "cat"];
+    let run = piped(&place, &args, b"one\n");
+    assert_eq!((run.code, run.stdout.as_str()), (0, "one\n"), "{}", run.stderr);
+}
+
+#[test]
+fn bytes_pass_through_to_the_last() {
+    for input in [&b""[..], b"\n", b"a\n\nlast", b"a\r\n\n"] {
+        let run = piped(&Place::new(&[]), &["--server.enabled=false"], input);
+        assert_eq!((run.code, run.stdout.as_bytes()), (0, input), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_created_ends_the_start() {
+    let place = Place::new(&[("taken", "")]);
+    let run = piped(&place, &["--output-file", ".", "--server.enabled=false"], b"a\n");
+    assert_eq!(run.code, 73, "{}", run.stderr);
+    assert!(run.stderr.contains("cannot write `--output-file .`"), "{}", run.stderr);
+    let config =
+        ENDLESS.replace("type = \"generate\"\nevents_per_second = 1000.0", "type = \"file\"\npath = \"x\"");
+    let place = Place::new(&[("pipelines.toml", &config), ("taken", "")]);
+    let run = place.run(&["run", "--state_dir", "taken/state"]);
+    assert_eq!(run.code, 73, "{}", run.stderr);
+    assert!(run.stderr.contains("cannot use the state directory taken/state"), "{}", run.stderr);
+}
+
+#[test]
+fn the_same_signal_sent_twice_at_once_does_not_force() {
+    let place = Place::new(&[("pipelines.toml", ENDLESS)]);
+    let mut child = place.command(&["run"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    signal(child.id(), "TERM");
+    signal(child.id(), "INT");
+    let run = wait(child);
+    assert_eq!(run.code, 0, "{}", run.stderr);
 }
 
 #[test]
@@ -117,6 +163,8 @@ fn a_second_signal_forces_the_end() {
     let mut errors = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     signal(child.id(), "TERM");
     assert!(errors.any(|line| line.contains("a second signal forces it")));
+    // Closer together they would be one wish.
+    std::thread::sleep(Duration::from_millis(150));
     signal(child.id(), "TERM");
     assert!(errors.any(|line| line.contains("stopping at once")));
     // Held open until here: a closed pipe would be an end of its own.
@@ -162,7 +210,7 @@ fn logs_go_where_they_are_told_and_nowhere_else() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
     let run = place.run(&["--logging.output", "stdout"]);
-    assert!(run.stdout.contains(" INFO cli::run: started, 1 pipelines"), "{}", run.stdout);
+    assert!(run.stdout.contains(" INFO cli::run: started, 1 pipeline\n"), "{}", run.stdout);
     let run = place.run(&["--logging.output", "file", "--logging.file", "no/such/dir/log"]);
     assert!(
         run.code == 73 && run.stderr.contains("cannot open the log file no/such/dir/log"),

@@ -52,7 +52,7 @@ pub struct GlobalArgs {
     /// Configuration file, or a directory whose *.toml are merged; may be repeated
     #[arg(short, long = "config", value_name = "FILE|DIR", global = true)]
     pub config: Vec<PathBuf>,
-    /// When to colour output; NO_COLOR is honoured
+    /// When to colour output: auto, always or never; NO_COLOR is honoured
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto", hide_possible_values = true)]
     pub color: ColorWhen,
 }
@@ -63,7 +63,7 @@ pub struct RunArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
     pub quick: QuickArgs,
-    /// Run this program and route what it prints; weir exits with its code
+    /// Run this program and route what it prints; it reads weir's input, weir exits with its code
     #[arg(last = true, value_name = "CMD", help_heading = "Arguments")]
     pub program: Vec<OsString>,
 }

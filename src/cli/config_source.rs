@@ -2,7 +2,7 @@
 //! and dotted overrides on top.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure};
 use super::quick::Quick;
@@ -32,13 +32,15 @@ pub struct ConfigSource {
     request: LoadRequest,
     mode: Mode,
     has_fallback: bool,
+    /// Files that quick flags want written.
+    outputs: Vec<String>,
 }
 
 impl ConfigSource {
     /// Files, or the search for them; where none is found, nothing.
     pub fn files(files: Vec<PathBuf>, overrides: Vec<Override>, environment: Environment) -> ConfigSource {
         let request = LoadRequest { files, overrides, environment, base: None, fallback: None };
-        ConfigSource { request, mode: Mode::Files, has_fallback: false }
+        ConfigSource { request, mode: Mode::Files, has_fallback: false, outputs: Vec::new() }
     }
 
     /// The same, but for a run: quick flags make the configuration, and without any, standard input is one when
@@ -53,6 +55,7 @@ impl ConfigSource {
                     .hint("put the pipeline into the file, or leave `-c` out"));
             }
             self.request.base = Some(quick.tree()?);
+            self.outputs.clone_from(&quick.flags.output_file);
             self.mode = Mode::Quick;
         } else if quick.stdin_is_piped {
             self.request.fallback = Some(quick.tree()?);
@@ -95,6 +98,25 @@ impl ConfigSource {
     /// What the loaded configuration turned out to be.
     pub fn mode(&self, loaded: &Loaded) -> Mode {
         if self.has_fallback && loaded.files.is_empty() { Mode::Quick } else { self.mode }
+    }
+
+    /// Creates the files that quick flags name, as a shell would: a file that cannot be written ends the run before
+    /// it begins. Names that depend on the events are left to the sink.
+    ///
+    /// # Errors
+    /// With exit code 73 when one cannot be created.
+    pub fn create_outputs(&self) -> Result<(), Failure> {
+        for path in self.outputs.iter().map(Path::new).filter(|path| !path.to_string_lossy().contains('{')) {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            parent
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .and_then(|()| std::fs::OpenOptions::new().create(true).append(true).open(path))
+                .map_err(|e| {
+                    let path = path.display();
+                    Failure::new(Exit::CANNOT_CREATE, format!("cannot write `--output-file {path}`: {e}"))
+                })?;
+        }
+        Ok(())
     }
 
     /// Its files in words.

@@ -72,9 +72,12 @@ impl Quick {
     fn sources(&self) -> Vec<Node> {
         let mut sources = Vec::new();
         if !self.program.is_empty() {
+            // As without weir, unless weir itself was told to read it.
+            let stdin = if self.reads_stdin() { "null" } else { "inherit" };
             sources.push(component(
                 "exec",
                 [
+                    ("stdin", stdin.into()),
                     ("command", Node::from(self.program.clone())),
                     ("stream", "both".into()),
                     ("restart", "never".into()),

@@ -14,7 +14,7 @@ use super::terminal::{self, Terminal};
 use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
-use crate::config::{Diagnostics, Environment};
+use crate::config::{Diagnostics, Environment, Node};
 use crate::engine::{self, Plan, Services};
 use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, Shared};
 use crate::net::Policy;
@@ -39,6 +39,10 @@ pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
     terminal::complain(&findings.render_human(terminal.color_stderr));
     let log = logging::start(&plan.root.logging, terminal.color_stderr)?;
     let state = StateDir::choose(plan.root.state_dir.as_deref(), mode, source.environment());
+    if plan.root.state_dir.is_some() || remembers(&loaded.tree) {
+        state.prepare()?;
+    }
+    source.create_outputs()?;
     let banner = (mode != Mode::Files || terminal.stderr_is_terminal).then(|| Banner {
         live: Live::of(&loaded.tree),
         files: loaded.files.iter().map(|f| f.display().to_string()).collect(),
@@ -86,7 +90,8 @@ async fn drive(
         serve: Box::new(move |listener, shutdown| web::serve(listener, served, policy, shutdown)),
     };
     let ended = engine::run(plan, services, shutdown, |started| {
-        tracing::info!("started, {} pipelines", started.pipelines.len());
+        let count = started.pipelines.len();
+        tracing::info!("started, {count} pipeline{}", if count == 1 { "" } else { "s" });
         if let Some(banner) = banner {
             terminal::complain(&banner.text(started));
         }
@@ -102,9 +107,10 @@ async fn drive(
     // A component that hangs in a system call cannot even say what it had in hand.
     let incomplete = report.forced || lost > 0;
     if incomplete {
-        tracing::error!(
-            "stopped before everything was delivered: {lost} events dropped, and what hangs in a write"
-        );
+        match lost {
+            0 => tracing::error!("stopped by force: what was in hand may not have been delivered"),
+            _ => tracing::error!("stopped before everything was delivered: {lost} events dropped"),
+        }
     } else if report.failed.is_empty() {
         tracing::info!("stopped, everything is delivered");
     } else {
@@ -135,6 +141,14 @@ async fn end_with_reader(output: Arc<OutputClosed>, shutdown: Shutdown) {
     shutdown.drain();
 }
 
+/// Whether a source keeps its place across restarts.
+fn remembers(tree: &Node) -> bool {
+    let items = |node: &Node, key: &str| node.get(key).and_then(Node::as_array).unwrap_or_default().to_vec();
+    let sources = items(tree, "pipelines").into_iter().flat_map(|pipeline| items(&pipeline, "sources"));
+    let mut kinds = sources.filter_map(|s| s.get("type").and_then(Node::as_str).map(str::to_owned));
+    kinds.any(|kind| ["file", "directory"].contains(&kind.as_str()))
+}
+
 /// Where state survives restarts.
 struct StateDir {
     path: PathBuf,
@@ -163,6 +177,21 @@ impl StateDir {
             base.map_or_else(|| PathBuf::from("/var/lib/weir"), |base| base.join("weir"))
         };
         StateDir { path, passing: false }
+    }
+
+    /// Makes the directory, so that a start without it fails at once and not again and again.
+    fn prepare(&self) -> Result<(), Failure> {
+        use rustix::fs::{Access, access};
+        if self.passing {
+            return Ok(());
+        }
+        let writable = std::fs::create_dir_all(&self.path)
+            .and_then(|()| Ok(access(&self.path, Access::WRITE_OK | Access::EXEC_OK)?));
+        writable.map_err(|e| {
+            let path = self.path.display();
+            Failure::new(Exit::CANNOT_CREATE, format!("cannot use the state directory {path}: {e}"))
+                .hint("set `state_dir` to a directory that weir may write to")
+        })
     }
 
     fn clean(&self) {

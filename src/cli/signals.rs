@@ -8,10 +8,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 use super::logging::LogFile;
+use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 
 /// How long after the second signal the process may take before it is ended from here, whatever still hangs.
 const FORCED_END_MAX: Duration = Duration::from_secs(2);
+/// Signals this close to the first are the same wish: `timeout` and some supervisors signal the process and then its
+/// group. Nobody presses Ctrl-C twice that fast.
+const SAME_WISH_WITHIN: Duration = Duration::from_millis(100);
 
 /// The signals, caught from the moment this is made.
 pub struct Signals {
@@ -37,6 +41,7 @@ impl Signals {
 
     /// Acts on signals for as long as the process runs. `reopen` is called on SIGUSR1, after the log file.
     pub async fn obey(mut self, shutdown: Shutdown, log: LogFile, reopen: impl Fn() + Send) {
+        let mut asked_at = None;
         loop {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",
@@ -55,11 +60,15 @@ impl Signals {
                 }
                 else => return,
             };
-            if !shutdown.is_draining() {
+            let Some(asked_at) = asked_at else {
+                asked_at = Some(clock::now());
                 tracing::info!(
                     "{name}: delivering what is in flight, then stopping; a second signal forces it"
                 );
                 shutdown.drain();
+                continue;
+            };
+            if clock::now().duration_since(asked_at) < SAME_WISH_WITHIN {
                 continue;
             }
             tracing::warn!("{name} again: stopping at once");

@@ -19,13 +19,9 @@ use super::target::{Names, NoSuchOption, Target, assign, value};
 pub const PREFIX: &str = "WEIR_";
 
 /// Variables that start with the prefix and are no options.
-pub const NOT_OPTIONS: [&str; 3] = [
+pub const NOT_OPTIONS: [&str; 1] = [
     // Names the configuration file.
     "WEIR_CONFIG",
-    // The level of the log before the configuration is read.
-    "WEIR_LOG",
-    // Makes tests fail, not skip, where the machine lacks something.
-    "WEIR_REQUIRE_ALL",
 ];
 
 /// An option given on the command line as `--path value`.

@@ -3,12 +3,13 @@
 
 use std::io::IsTerminal;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::io::Errno;
 
-use crate::batch::{Batch, Level};
-use crate::codec::encode::{Format, RowEncoder};
+use crate::batch::{Batch, Framing, Level};
+use crate::codec::encode::{Format, RowEncoder, encode_lines};
 use crate::codec::{terminal, write};
 use crate::config::{Environment, FormatOptions, FormatType, choices, options};
 use crate::flow::{BuildCx, Component, Fault, Inlet, Lease, OutputClosed, Placement, Reason, Sink, TaskCx};
@@ -78,6 +79,19 @@ struct Stream<'a> {
     /// Lines are coloured.
     colors: bool,
     buffer: Vec<u8>,
+    /// The last row came without a newline and was written so; the next row needs one before it.
+    owes_newline: bool,
+}
+
+/// How long the end of a last row is left open: its stream has ended, and most often so does weir.
+const OPEN_END_MAX: Duration = Duration::from_secs(1);
+
+/// Whether the batch ends with what was the last line of its stream, without a newline.
+fn ends_open(batch: &Batch) -> bool {
+    let arena = batch.arena();
+    let last = arena.spans().last().filter(|_| arena.framing() == Framing::Lines);
+    last.is_some_and(|span| span.end() == arena.text().len())
+        && batch.live().has(arena.spans().len() as u32 - 1)
 }
 
 impl<'a> Stream<'a> {
@@ -91,11 +105,19 @@ impl<'a> Stream<'a> {
                 is_terminal && environment.get("NO_COLOR").is_none_or(str::is_empty)
             }
         };
-        Stream { fd, is_terminal, colors, buffer: Vec::new() }
+        Stream { fd, is_terminal, colors, buffer: Vec::new(), owes_newline: false }
     }
 
     fn write(&mut self, batch: &Batch, format: &Format, cx: &TaskCx) -> rustix::io::Result<()> {
+        self.end_line()?;
         if !self.is_terminal && !self.colors {
+            if *format == Format::Raw && ends_open(batch) {
+                self.buffer.clear();
+                encode_lines(batch, format, &cx.site.pipeline, &mut self.buffer);
+                self.buffer.pop();
+                self.owes_newline = true;
+                return write::write_all(self.fd, &self.buffer);
+            }
             return write::write_batch(self.fd, batch, format, &cx.site.pipeline, &mut self.buffer);
         }
         let encoder = RowEncoder::new(batch, format, &cx.site.pipeline);
@@ -118,6 +140,11 @@ impl<'a> Stream<'a> {
         }
         write::write_all(self.fd, out)
     }
+
+    /// Writes the newline that is owed.
+    fn end_line(&mut self) -> rustix::io::Result<()> {
+        if std::mem::take(&mut self.owes_newline) { write::write_all(self.fd, b"\n") } else { Ok(()) }
+    }
 }
 
 #[async_trait]
@@ -138,7 +165,20 @@ impl Console {
         let mut out = Stream::new(stdout, self.color);
         let mut err = Stream::new(stderr, self.color);
         cx.ready();
-        while let Some(lease) = inlet.recv().await {
+        loop {
+            let mut next = None;
+            if out.owes_newline || err.owes_newline {
+                next = tokio::time::timeout(OPEN_END_MAX, inlet.recv()).await.ok();
+                if next.is_none() {
+                    // A reader that is gone shows with the next row.
+                    out.end_line().and(err.end_line()).ok();
+                }
+            }
+            let next = match next {
+                Some(next) => next,
+                None => inlet.recv().await,
+            };
+            let Some(lease) = next else { return Ok(()) };
             let written = match self.target {
                 Target::Stdout => out.write(lease.batch(), &self.format, cx),
                 Target::Stderr => err.write(lease.batch(), &self.format, cx),
@@ -159,7 +199,6 @@ impl Console {
                 }
             }
         }
-        Ok(())
     }
 
     fn write_split(
@@ -187,10 +226,14 @@ impl Console {
 mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
+    use std::sync::Arc;
 
     use serde_json::json;
 
     use super::*;
+    use crate::batch::Origin;
+    use crate::codec::framing::Oversize;
+    use crate::codec::lines::LineReader;
     use crate::config::ComponentKind;
     use crate::flow::Meter;
     use crate::testing;
@@ -231,6 +274,21 @@ mod tests {
         assert_eq!((&out[..], &err[..]), (&b"INFO a\nno level\n"[..], &b"ERROR b\nWARN c\n"[..]));
         let (out, _) = written(json!({ "color": "always" }), vec![Batch::from_lines("t", rows)]).await;
         assert!(out.starts_with(b"INFO a\n\x1b[31mERROR b\x1b[0m\n"), "{}", String::from_utf8_lossy(&out));
+    }
+
+    #[tokio::test]
+    async fn a_last_line_without_a_newline_stays_so_until_another_follows() {
+        let open = || {
+            let mut reader = LineReader::new(100, Oversize::Truncate, Arc::new(Origin::new("t", "t")));
+            reader.space()[..4].copy_from_slice(b"a\nbc");
+            reader.advance(4);
+            reader.finish(&Meter::default()).unwrap()
+        };
+        assert_eq!(written(json!({}), vec![open()]).await.0, b"a\nbc");
+        let mut filtered = open();
+        filtered.retain(|_, row| row == 0);
+        assert_eq!(written(json!({}), vec![open(), filtered]).await.0, b"a\nbc\na\n");
+        assert_eq!(written(json!({"format": {"type": "json"}}), vec![open()]).await.0.last(), Some(&b'\n'));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The `exec` source: lines that a command writes, once or at intervals. The command runs in a process group of
 //! its own, which is ended as a whole when weir stops.
 
+use std::io::IsTerminal;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,16 @@ choices! {
     }
 }
 
+choices! {
+    /// What the command reads as its standard input.
+    pub enum Input {
+        /// Nothing.
+        Null = "null",
+        /// weir's own standard input, unless that is a terminal.
+        Inherit = "inherit",
+    }
+}
+
 options! {
     /// Options of the `exec` source.
     pub struct ExecOptions {
@@ -49,6 +60,8 @@ options! {
         pub interval: Option<Duration> = None,
         /// Which output is read.
         pub stream: Stream = Stream::Stdout,
+        /// What the command reads as its standard input.
+        pub stdin: Input = Input::Null,
         /// What happens when a command without `interval` ends.
         pub restart: Restart = Restart::OnFailure,
         /// Longest line; see `oversize` for longer ones.
@@ -91,6 +104,9 @@ impl Component for Exec {
         if program.iter().any(|word| word.contains('\0')) {
             cx.error("command", "the command holds a NUL character");
             return None;
+        }
+        if options.stdin == Input::Inherit {
+            cx.claim("standard input", "stdin", "stdin");
         }
         let id = cx.site.id();
         let origin = ["stdout", "stderr"].map(|name| Arc::new(Origin::new(&id, name)));
@@ -169,12 +185,15 @@ impl Exec {
     fn spawn(&self) -> Result<Child, Fault> {
         let pipe_if = |wanted: bool, otherwise: Stdio| if wanted { Stdio::piped() } else { otherwise };
         let stream = self.options.stream;
+        // The command is not in the terminal's foreground group: reading from there would stop it.
+        let inherits = self.options.stdin == Input::Inherit && !std::io::stdin().is_terminal();
+        let stdin = if inherits { Stdio::inherit() } else { Stdio::null() };
         let [program, arguments @ ..] = self.program.as_slice() else {
             return Err(Fault::fatal("command: it is empty"));
         };
         Command::new(program)
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(pipe_if(stream != Stream::Stderr, Stdio::null()))
             .stderr(pipe_if(stream != Stream::Stdout, Stdio::inherit()))
             .process_group(0)
