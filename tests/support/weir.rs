@@ -133,14 +133,16 @@ impl Weir {
         self.wait_listening("/readyz", 200);
     }
 
-    /// Waits until a path is answered with `code`, and returns the body.
+    /// Waits until a path is answered with `code`, by then for another reason than that components are still
+    /// starting, and returns the body.
     pub fn wait_listening(&mut self, path: &str, code: u16) -> String {
         let authority = self.authority();
         eventually(&format!("{path} says {code}"), || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("it ended with {status}: {}", self.errors());
             }
-            http::get(&authority, path).filter(|answer| answer.0 == code).map(|answer| answer.1)
+            let (said, body) = http::get(&authority, path)?;
+            (said == code && !body.contains(r#""state":"starting""#)).then_some(body)
         })
     }
 
