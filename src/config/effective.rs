@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::component::Catalog;
 use super::field::{Field, Shape};
 use super::from_node::{inline, inline_table};
+use super::interpolate::escape;
 use super::macros::Options;
 use super::node::{Node, Value};
 use super::origin::{Origin, SourceKind};
@@ -15,8 +16,11 @@ use super::target::Names;
 
 /// The tree with all defaults as TOML; after each value, where it came from.
 pub fn render_effective(tree: &Node, catalog: &dyn Catalog) -> String {
-    let mut page = Page { out: String::new(), names: Names { tree, catalog } };
-    page.table(&[], &RootOptions::fields(), Some(tree));
+    // What is filled in by now must not be filled in again when the output is loaded.
+    let mut tree = tree.clone();
+    escape(&mut tree);
+    let mut page = Page { out: String::new(), names: Names { tree: &tree, catalog } };
+    page.table(&[], &RootOptions::fields(), Some(&tree));
     page.out
 }
 
@@ -235,6 +239,26 @@ api_token = "hunter2"
             let mut diags = Diagnostics::new();
             parse_file(&Source::file("shown", shown.as_str()), &mut diags);
             proptest::prop_assert!(!diags.has_errors(), "{}\n{}", shown, diags.render_human(false));
+        }
+    }
+
+    #[test]
+    fn dollars_are_shown_as_they_have_to_be_written() {
+        use crate::config::Environment;
+        use crate::config::interpolate::interpolate;
+        for (written, meant) in [("$${A}", "${A}"), ("$$$$", "$$"), ("a$", "a$"), ("$$$${A}$1", "$${A}$1")] {
+            let load = |text: &str| {
+                let mut tree = tree(text, &[]);
+                let none = Environment::from_pairs::<String, String>([]);
+                let mut diags = Diagnostics::new();
+                interpolate(&mut tree, &none, &mut Default::default(), &mut diags);
+                assert!(!diags.has_errors(), "{text}");
+                tree
+            };
+            let first = load(&format!("state_dir = '{written}'"));
+            let again = load(&render_effective(&first, &TestCatalog));
+            assert_eq!(first.get("state_dir").and_then(Node::as_str), Some(meant));
+            assert_eq!(again.get("state_dir").and_then(Node::as_str), Some(meant));
         }
     }
 

@@ -20,6 +20,26 @@ pub fn interpolate(
     Interpolation { environment, referenced, diags }.node(node, &Path::root());
 }
 
+/// The inverse for every string of the tree: what would be read as a reference or as an escaped dollar sign is
+/// written so that it is read as itself.
+pub fn escape(node: &mut Node) {
+    match &mut node.value {
+        Value::String(text) if text.contains("${") || text.contains("$$") => {
+            let mut escaped = String::with_capacity(text.len() + 2);
+            for (i, c) in text.char_indices() {
+                escaped.push(c);
+                if c == '$' && text[i + 1..].starts_with(['$', '{']) {
+                    escaped.push('$');
+                }
+            }
+            *text = escaped;
+        }
+        Value::Array(items) => items.iter_mut().for_each(escape),
+        Value::Table(table) => table.entries_mut().iter_mut().for_each(|entry| escape(&mut entry.node)),
+        _ => {}
+    }
+}
+
 struct Interpolation<'a> {
     environment: &'a Environment,
     referenced: &'a mut BTreeSet<String>,
