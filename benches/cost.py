@@ -4,7 +4,7 @@
 usage: cargo build --release && python3 benches/cost.py [files|sse|idle]... [--weir target/release/weir]
 files: 600 MiB of application log through file -> file, raw, filtered and as JSON, and file -> tcp; dd as the floor.
 sse:   1,000 subscribers on one pipeline at 2,000 events of 120 bytes a second for ten seconds.
-idle:  start to ready, resident memory, and what 5,000 idle subscribers add.
+idle:  start to ready, resident memory, what 5,000 idle subscribers add, and what 1,000 quiet files cost.
 CPU is user + system time of the weir process alone.
 """
 import argparse, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
@@ -105,7 +105,7 @@ def file_to_file(directory, source, size, name, filters, options):
     row(name, spent, size, f"{lines} lines, {peak / 1024:.1f} MiB at most")
 
 
-def file_to_tcp(directory, source, size, lines, name, filters):
+def file_to_tcp(directory, source, size, name, filters):
     """Grows a file at 200 MiB/s, as fast as a reader in another process surely follows."""
     port, grown = free_port(), f"{directory}/grown.log"
     open(grown, "w").close()
@@ -140,8 +140,9 @@ def files():
             file_to_file(directory, source, size, "file -> file", "", "")
             file_to_file(directory, source, size, "file -> include -> file", INCLUDE, "")
         file_to_file(directory, source, size, "file -> file, JSON", "", 'format = { type = "json" }\n')
-        file_to_tcp(directory, source, size, lines, "file -> tcp", "")
-        file_to_tcp(directory, source, size, lines, "file -> include -> tcp", INCLUDE)
+        for _ in range(3):
+            file_to_tcp(directory, source, size, "file -> tcp", "")
+            file_to_tcp(directory, source, size, "file -> include -> tcp", INCLUDE)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -225,6 +226,24 @@ def idle(subscribers=5000):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def quiet(files=1000, seconds=20):
+    directory = tempfile.mkdtemp(prefix="weir-cost-")
+    os.mkdir(f"{directory}/logs")
+    for i in range(files):
+        with open(f"{directory}/logs/{i}.log", "w") as f:
+            f.write(f"only line of file {i}\n")
+    config = f'{PIPELINE}[[pipelines.sources]]\ntype = "file"\npath = "{directory}/logs/*.log"\n[[pipelines.sinks]]\ntype = "null"\n'
+    try:
+        with Weir(directory, config) as weir:
+            time.sleep(5)
+            before = cpu(weir.pid)
+            time.sleep(seconds)
+            spent, resident = cpu(weir.pid) - before, memory(weir.pid, "VmRSS")
+        print(f"{files} quiet files: {spent / seconds * 100:.2f} % of a core, {resident / 1024:.1f} MiB", flush=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def main():
     global ARGS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,7 +251,8 @@ def main():
     parser.add_argument("--weir", default="target/release/weir")
     ARGS = parser.parse_args()
     for what in ARGS.what or ["files", "sse", "idle"]:
-        {"files": files, "sse": sse, "idle": idle}[what]()
+        for measure in {"files": [files], "sse": [sse], "idle": [idle, quiet]}[what]:
+            measure()
 
 
 main()
