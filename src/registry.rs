@@ -21,10 +21,10 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::dedupe::Dedupe>(),
     Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::http::Http>(),
+    Descriptor::sink::<sinks::tcp::Tcp>(),
     Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),
-    Descriptor::sink::<sinks::tcp::Tcp>(),
 ];
 
 /// The component of that kind and name.

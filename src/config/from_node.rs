@@ -303,6 +303,11 @@ impl<T: FromNode> FromNode for Vec<T> {
             {
                 diags.hint_last(format!("write [{}]", inline(node)));
             }
+            if node.as_table().is_some() {
+                // `pipelines[0].sources` is written under the header `[[pipelines.sources]]`.
+                let header: String = at.as_str().split('[').flat_map(|p| p.rsplit(']').next()).collect();
+                diags.hint_last(format!("write [[{header}]]: there may be several"));
+            }
             return None;
         };
         let read = nodes.iter().enumerate().map(|(i, node)| T::from_node(node, &at.index(i), diags));

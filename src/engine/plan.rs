@@ -76,8 +76,11 @@ struct Place<'a> {
 pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     let root = RootOptions::from_tree(tree, diagnostics);
     let mut planner = Planner { diagnostics, claims: Vec::new() };
-    let written = tree.get("pipelines").and_then(Node::as_array).unwrap_or_default();
-    if written.is_empty() && !planner.diagnostics.is_incomplete(&tree.origin) {
+    let pipelines = tree.get("pipelines");
+    let written = pipelines.and_then(Node::as_array).unwrap_or_default();
+    // Something that is no array was complained about already.
+    let none = pipelines.is_none_or(|node| node.as_array().is_some_and(<[Node]>::is_empty));
+    if none && !planner.diagnostics.is_incomplete(&tree.origin) {
         planner
             .diagnostics
             .error(&tree.origin, "no pipelines: there is nothing to run")
@@ -197,6 +200,11 @@ impl Planner<'_> {
         if found.is_none() {
             let names: Vec<&str> = registry::of_kind(kind).map(|d| d.name).collect();
             section.unknown_type(kind, &names, self.diagnostics);
+            let other =
+                ComponentKind::ALL.into_iter().find(|&k| registry::find(k, &section.type_name).is_some());
+            if let Some(other) = other {
+                self.diagnostics.hint_last(format!("`{}` is a {}", section.type_name, other.as_str()));
+            }
         }
         found
     }

@@ -80,6 +80,10 @@ async fn shutdown_stops_endless_sources_and_empties_the_flow() {
 fn what_cannot_run_is_refused_with_every_reason() {
     let why = |config| planned(&config).err().unwrap_or_default().join("\n");
     assert!(why(json!({})).contains("no pipelines"));
+    assert!(
+        !why(json!({"pipelines": {"name": "a"}})).contains("no pipelines"),
+        "they are there, but no array"
+    );
     let text = why(json!({"pipelines": [
         {"name": "a", "sources": [{"type": "genrate"}], "sinks": []},
         {"name": "a", "sources": [{"type": "generate", "kindd": "app"}], "sinks": [{"type": "null"}]},
