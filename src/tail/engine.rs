@@ -264,9 +264,9 @@ impl<'a> Tail<'a> {
         let unchanged = stamp(&meta) == file.seen;
         let over = unchanged && waited_out;
         let waited = file.flush_at.is_some_and(|at| at <= now);
-        let until = if over {
+        let until = if over || (waited && unchanged && file.flush_partial) {
             Until::End
-        } else if waited {
+        } else if waited && !file.flush_partial {
             Until::Waited
         } else {
             Until::Complete
@@ -379,14 +379,17 @@ impl<'a> Tail<'a> {
         file.seen = stamp;
         file.used = true;
         file.reported = false;
-        if let Some(multiline) = &self.settings.multiline {
-            let holds = file.offset < stamp.0 && file.compression.is_none();
-            match until {
-                Until::Complete if holds && grew => file.flush_at = Some(now + multiline.timeout()),
-                Until::Complete if holds => {}
-                _ => file.flush_at = None,
-            }
-        }
+        let holds = file.offset < stamp.0 && file.compression.is_none();
+        let partial = self.settings.partial_line_timeout;
+        let wait = match (until, &self.settings.multiline) {
+            _ if !holds => None,
+            (Until::Complete, _) if !grew => file.flush_at.map(|at| (at, file.flush_partial)),
+            (Until::Complete, Some(multiline)) => Some((now + multiline.timeout(), false)),
+            (Until::Complete, None) | (Until::Waited, _) => partial.map(|wait| (now + wait, true)),
+            (Until::End, _) => None,
+        };
+        file.flush_at = wait.map(|(at, _)| at);
+        file.flush_partial = wait.is_some_and(|(_, partial)| partial);
         if grew {
             file.interval = self.settings.poll_interval;
             file.gone = file.gone.map(|_| now);

@@ -48,8 +48,10 @@ pub struct Followed {
     pub gone: Option<Instant>,
     /// The path it was at before it was renamed or lost.
     pub left: Option<Arc<Path>>,
-    /// When an event that waits for more lines is sent as it is.
+    /// When an event that waits for more lines, or a line for its newline, is sent as it is.
     pub flush_at: Option<Instant>,
+    /// Whether that includes a line without its newline.
+    pub flush_partial: bool,
     /// Whether the system reports its growth.
     pub watched: bool,
     /// Whether it is in line to be read.

@@ -87,6 +87,9 @@ options! {
         /// How long a file that was rotated away or deleted is still read after its last growth.
         #[range(Duration::ZERO..=Duration::from_secs(86_400))]
         pub rotate_wait: Duration = Duration::from_secs(5),
+        /// How long a last line without a newline waits for the rest of it before it passes as it is; `0s`: for ever.
+        #[range(Duration::ZERO..=Duration::from_secs(86_400))]
+        pub partial_line_timeout: Duration = Duration::from_secs(5),
         /// Of files not seen before that were last written longer ago, only new lines are read.
         pub ignore_older: Option<Duration> = None,
         /// How a file is known again after it was renamed, rotated or compressed.
@@ -135,6 +138,8 @@ pub struct Settings {
     pub multiline: Option<Multiline>,
     /// See [`TailOptions`].
     pub rotate_wait: Duration,
+    /// How long an unfinished last line waits; `None`: for ever.
+    pub partial_line_timeout: Option<Duration>,
     /// See [`TailOptions`].
     pub ignore_older: Option<Duration>,
     /// See [`FingerprintOptions`].
@@ -173,6 +178,7 @@ impl Settings {
             encoding: encoding?,
             multiline: multiline?,
             rotate_wait: options.rotate_wait,
+            partial_line_timeout: Some(options.partial_line_timeout).filter(|t| !t.is_zero()),
             ignore_older: options.ignore_older,
             fingerprint_bytes: options.fingerprint.bytes.as_usize(),
             component: cx.site.id().into(),

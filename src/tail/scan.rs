@@ -283,6 +283,7 @@ impl Tail<'_> {
             gone: (arrival == Arrival::Rotated).then_some(now),
             left: None,
             flush_at: None,
+            flush_partial: false,
             watched,
             queued: false,
             used: false,

@@ -120,6 +120,27 @@ async fn last_line_without_a_newline_waits_also_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn last_line_without_a_newline_passes_when_the_file_stays_quiet() {
+    for multiline in [false, true] {
+        let mut options = json!({ "partial_line_timeout": "300ms" });
+        if multiline {
+            options["multiline"] = json!({ "start": "^\\S", "timeout": "100ms" });
+        }
+        let rig = Rig::new(&["a"], options);
+        rig.append("a", "one\r\ntw");
+        let mut weir = rig.start().await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        rig.append("a", "o");
+        assert_eq!(weir.lines(2).await, ["one\r", "two"], "what comes in time belongs to it");
+        rig.append("a", "three\n");
+        assert_eq!(weir.lines(1).await, ["three"]);
+        assert_eq!(weir.stop().await, [""; 0]);
+        let mut weir = rig.start().await;
+        assert_eq!(weir.during(Duration::from_millis(500)).await, [""; 0], "nothing comes twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn multiline_across_a_pause_a_restart_and_a_rotation() {
     let rig = Rig::new(&["a"], json!({ "multiline": { "start": "^\\S", "timeout": "300ms" } }));
     rig.append("a", "E1\n at x\n");
