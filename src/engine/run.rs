@@ -95,8 +95,10 @@ pub async fn run(
     let intakes: Vec<Arc<Intake>> = pipelines.iter().map(|p| p.intake.clone()).collect();
 
     let (flow, server_stop) = (shutdown.child(), Shutdown::new());
-    let serving = listener.map(|l| task::spawn((services.serve)(l, server_stop.clone())));
-    let running = match start(pipelines, &services.shared, &services.state_dir, &board, &flow).await {
+    let mut serving = None;
+    // Whoever connects earlier waits in the listener's queue, rather than hear that a stream is not there.
+    let serve = || serving = listener.map(|l| task::spawn((services.serve)(l, server_stop.clone())));
+    let running = match start(pipelines, &services.shared, &services.state_dir, &board, &flow, serve).await {
         Ok(running) => running,
         Err(failed) => {
             flow.abort();
@@ -158,7 +160,7 @@ async fn bind(address: &str) -> Result<TcpListener, StartError> {
     })
 }
 
-/// Starts all sinks, then, when they are ready, all sources. Each returned future is one pipeline. When a sink fails
+/// Starts all sinks, then, when they are ready, the shared server by `serve` and all sources. Each returned future is one pipeline. When a sink fails
 /// for good no source is started: rows that nobody can take are not read.
 async fn start(
     pipelines: Vec<WiredPipeline>,
@@ -166,6 +168,7 @@ async fn start(
     state_dir: &Arc<Path>,
     board: &Board,
     shutdown: &Shutdown,
+    serve: impl FnOnce(),
 ) -> Result<Vec<Running>, StartError> {
     let mut waiting = Vec::new();
     let mut begun = Vec::new();
@@ -181,6 +184,7 @@ async fn start(
     }
     all_started(std::mem::take(&mut waiting), shutdown).await;
     first_failure(board).map_or(Ok(()), Err)?;
+    serve();
     let mut running = Vec::new();
     for (intake, wired_sources, sinks) in begun {
         let mut sources = Vec::new();
