@@ -320,3 +320,23 @@ type = "null"
     assert_eq!(file["delivered"], lines, "{file}");
     assert!(lines > 100, "{lines}");
 }
+
+#[test]
+fn who_connects_while_weir_starts_finds_the_streams_there() {
+    let pipeline = |i| {
+        format!(
+            "[[pipelines]]\nname = \"p{i}\"\n[[pipelines.sources]]\ntype = \"generate\"\n\
+             [[pipelines.sinks]]\ntype = \"http\"\n[[pipelines.sinks]]\ntype = \"file\"\npath = \"DIR/out{i}.log\"\n"
+        )
+    };
+    let config: String = (0..40).map(pipeline).collect();
+    let place = Place::new();
+    let weir = place.start(&config);
+    let authority = weir.authority();
+    let mut socket = eventually("a connection", || std::net::TcpStream::connect(&authority).ok());
+    socket.write_all(b"GET /p39/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    weir.stop();
+}
