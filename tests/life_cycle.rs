@@ -333,7 +333,14 @@ fn who_connects_while_weir_starts_finds_the_streams_there() {
     let place = Place::new();
     let weir = place.start(&config);
     let authority = weir.authority();
-    let mut socket = eventually("a connection", || std::net::TcpStream::connect(&authority).ok());
+    // Without a pause: the moment between the bind and the mounts is short.
+    let deadline = logweir::base::clock::now() + support::PATIENCE;
+    let mut socket = loop {
+        if let Ok(socket) = std::net::TcpStream::connect(&authority) {
+            break socket;
+        }
+        assert!(logweir::base::clock::now() < deadline, "nobody listens: {}", weir.errors());
+    };
     socket.write_all(b"GET /p39/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut status = [0; 12];
     socket.read_exact(&mut status).unwrap();
