@@ -88,6 +88,7 @@ async fn drive(
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
         serve: Box::new(move |listener, shutdown| web::serve(listener, served, policy, shutdown)),
+        load: None,
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         let count = started.pipelines.len();

@@ -10,6 +10,11 @@ use crate::flow::Claim;
 /// The claim a `pipeline` sink makes on the pipeline it feeds; any number may make it.
 pub(super) const FEEDS: &str = "feeds pipeline";
 
+/// The pipeline that a component's claims say it feeds.
+pub(super) fn feeds<'a>(claims: &'a [(&'static str, String)]) -> Option<&'a str> {
+    claims.iter().find(|(what, _)| *what == FEEDS).map(|(_, name)| name.as_str())
+}
+
 /// The shared router's claim on its address, and the rule that it stays on loopback unless told otherwise.
 pub(super) fn server(
     options: &ServerOptions,

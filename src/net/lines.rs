@@ -25,10 +25,16 @@ use crate::base::task;
 /// drains and the stream has no sink any more, or it aborts. Where rows are JSON objects, a client that missed
 /// some is told by an object with a `weir` key.
 ///
+/// Dropped, it accepts nobody any more; those who are connected are served on.
+///
 /// # Errors
 /// When the listener itself fails.
-pub async fn serve_lines(listener: TcpListener, stream: StreamRoute, shutdown: Shutdown) -> io::Result<()> {
-    let stream = Arc::new(stream);
+pub async fn serve_lines(
+    listener: impl Into<Arc<TcpListener>>,
+    stream: StreamRoute,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let (listener, stream) = (listener.into(), Arc::new(stream));
     let slots = Arc::new(Semaphore::new(stream.options.connections_max));
     let clients = TaskTracker::new();
     while let Some((socket, peer)) = accept(&listener, &slots, &shutdown).await {

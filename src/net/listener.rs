@@ -119,15 +119,18 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves `listener` until `shutdown` drains and every connection has ended, or it aborts. Streams are served from
 /// `router`, everything else by `handler`.
 ///
+/// Dropped, it accepts nobody any more; those who are connected are served on.
+///
 /// # Errors
 /// When the listener itself fails.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Arc<TcpListener>>,
     router: Arc<Router>,
     handler: Arc<dyn Handler>,
     policy: Policy,
     shutdown: Shutdown,
 ) -> io::Result<()> {
+    let listener = listener.into();
     let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
     let slots = Arc::new(Semaphore::new(policy.connections_max));
     let server = Arc::new(Server { router, handler, policy, shutdown: shutdown.clone(), loopback });

@@ -6,6 +6,7 @@ mod guard;
 pub mod id;
 mod lines;
 mod listener;
+mod listeners;
 pub mod notes;
 pub mod params;
 pub mod problem;
@@ -21,6 +22,7 @@ mod timed;
 pub use answer::{MANY_PATH, only_read};
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};
+pub use listeners::Listeners;
 pub use pump::{PumpOptions, pump};
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
 

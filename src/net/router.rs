@@ -127,6 +127,14 @@ impl Router {
         routes.insert(path.to_owned(), (site.id(), Route::Service(service)));
     }
 
+    /// Gives rings to other sinks, each named by its site id before and after: the streams go on there, with their
+    /// history and their numbers. All at once, so that two may change places.
+    pub fn rename(&self, moves: &[(String, String)]) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = moves.iter().map(|(from, to)| (to.clone(), rings.remove(from))).collect();
+        rings.extend(taken.into_iter().filter_map(|(to, ring)| Some((to, ring?))));
+    }
+
     /// Keeps only what belongs to components for which `keep` holds of their site id: call it after a reload. The
     /// streams of the others end with a `bye`.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {

@@ -18,7 +18,7 @@ use crate::net::notes::HeartbeatStyle;
 use crate::net::problem::{Body, Problem};
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, Handler, Policy, Router, StreamOptions, StreamRoute};
+use crate::net::{self, Handler, Listeners, Policy, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What a new subscriber may replay, with `tail`, `since` or the id of the last event it saw.
@@ -190,17 +190,26 @@ impl Sink for Http {
         };
         let own = Arc::new(Router::default());
         let attached = own.mount_stream(stream, &self.stream_paths, &self.status_paths);
-        let listener = net::bind(&listen.to_string()).await.map_err(|e| Fault::retry(e.to_string()))?;
+        let listeners = cx.shared.get::<Listeners>();
+        let bound = listeners.bind(&cx.site, &listen.to_string()).await;
+        let listener = bound.map_err(|e| Fault::unavailable(e.to_string()))?;
         cx.ready();
         let ending = cx.shutdown.child();
         let others = Arc::new(NotFound([&self.stream_paths[..], &self.status_paths[..]].concat()));
         let served = net::serve(listener, own, others, Policy::default(), ending.clone());
-        let appended = async {
-            append_all(inlet, &ring, &cx.meter).await;
-            drop(attached);
-            ending.drain();
+        tokio::pin!(served);
+        let served = tokio::select! {
+            served = &mut served => served,
+            () = append_all(inlet, &ring, &cx.meter) => {
+                drop(attached);
+                if inlet.is_released() {
+                    // Another one accepts from now on; those who are connected read on from the ring.
+                    return Ok(());
+                }
+                ending.drain();
+                served.await
+            }
         };
-        let (served, ()) = tokio::join!(served, appended);
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
 }

@@ -14,7 +14,7 @@ use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, Router, StreamOptions, StreamRoute};
+use crate::net::{self, Listeners, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What every new client is sent first.
@@ -119,7 +119,8 @@ impl Sink for Tcp {
         ring.reconfigure(bounds, encoder);
         let listen = &self.options.listen;
         let attached = ring.attach();
-        let listener = net::bind(&listen.to_string()).await.map_err(|e| Fault::retry(e.to_string()))?;
+        let bound = cx.shared.get::<Listeners>().bind(&cx.site, &listen.to_string()).await;
+        let listener = bound.map_err(|e| Fault::unavailable(e.to_string()))?;
         cx.ready();
         let options = self.stream_options(own_is_json);
         let (site, meter) = (cx.site.clone(), cx.meter.clone());
@@ -132,10 +133,20 @@ impl Sink for Tcp {
                 ring.append(lease.batch());
                 lease.delivered();
             }
-            drop(attached);
-            ending.drain();
         };
-        let (served, ()) = tokio::join!(served, appended);
+        tokio::pin!(served);
+        let served = tokio::select! {
+            served = &mut served => served,
+            () = appended => {
+                drop(attached);
+                if inlet.is_released() {
+                    // Another one accepts from now on; those who are connected read on from the ring.
+                    return Ok(());
+                }
+                ending.drain();
+                served.await
+            }
+        };
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
 }
