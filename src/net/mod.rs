@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod entrance;
+mod gate;
 pub mod guard;
 pub mod id;
 mod lines;
@@ -21,6 +22,7 @@ pub mod subscriber;
 mod timed;
 
 pub use answer::{MANY_PATH, only_read};
+pub use gate::{TICKET_PATH, Unrecognised};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
 pub use guard::Guard;
 pub use lines::serve_lines;

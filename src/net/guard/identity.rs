@@ -43,7 +43,7 @@ impl Identity {
     }
 
     /// Anybody.
-    pub(super) fn anybody() -> Identity {
+    pub(in crate::net) fn anybody() -> Identity {
         Identity { name: None, means: Means::Open }
     }
 
