@@ -19,6 +19,7 @@ pub mod select;
 pub mod socket;
 pub mod subscriber;
 mod timed;
+pub mod tls;
 
 pub use answer::{MANY_PATH, only_read};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
