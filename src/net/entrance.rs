@@ -64,8 +64,8 @@ impl EntranceConfig {
             || tls.is_some_and(|tls| tls.require_client_cert);
         let mut sound = guarded || insecure_public || listen.is_loopback();
         if !sound {
-            cx.error("listen", format!("other machines can reach `{listen}`, and nothing guards the stream"))
-                .hint("listen on 127.0.0.1, or set insecure_public = true");
+            cx.error("listen", format!("other machines can reach `{listen}` without a guard"))
+                .hint("listen on 127.0.0.1; or guard it with `auth`, `access.allow` or `tls.require_client_cert`; or set insecure_public = true if everybody may come in");
         }
         if tls.is_some_and(|tls| tls.require_client_cert && tls.client_ca_file.is_none()) {
             cx.error(
