@@ -7,19 +7,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use super::guard::{Admission, Guard};
 use super::listener;
 use super::socket::{Peer, Socket};
+use super::tls::TlsError;
+use super::tls::certificate;
+use super::tls::server::TlsServer;
 use crate::base::shutdown::Shutdown;
+use crate::base::task;
 use crate::config::{AccessOptions, AuthOptions, Listen, TlsServerOptions};
-use crate::flow::{BuildCx, Fault, TaskCx};
+use crate::flow::{BuildCx, Fault, State, TaskCx};
 
 /// What a component keeps of its listener options: checked, not yet bound.
 #[derive(Debug, Clone)]
 pub struct EntranceConfig {
     listen: Listen,
+    tls: Option<TlsServerOptions>,
     guard: Arc<Guard>,
+}
+
+/// Why an entrance cannot be bound.
+#[derive(Debug)]
+pub enum BindError {
+    /// The address is taken, not this machine's, or needs a privilege: with the address and a hint.
+    Address(io::Error),
+    /// A certificate, key or authority cannot be used.
+    Tls(TlsError),
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BindError::Address(e) => e.fmt(f),
+            BindError::Tls(e) => e.fmt(f),
+        }
+    }
 }
 
 impl EntranceConfig {
@@ -38,23 +62,77 @@ impl EntranceConfig {
         let guarded = auth.is_some()
             || access.is_some_and(|access| !access.allow.is_empty())
             || tls.is_some_and(|tls| tls.require_client_cert);
-        let sound = guarded || insecure_public || listen.is_loopback();
+        let mut sound = guarded || insecure_public || listen.is_loopback();
         if !sound {
-            cx.error("listen", format!("other machines can reach `{listen}`, and nothing guards the stream"))
-                .hint("listen on 127.0.0.1, or set insecure_public = true");
+            cx.error("listen", format!("other machines can reach `{listen}` without a guard"))
+                .hint("listen on 127.0.0.1; or guard it with `auth`, `access.allow` or `tls.require_client_cert`; or set insecure_public = true if everybody may come in");
         }
-        let guard = Guard::build(access, auth, cx)?;
-        sound.then(|| EntranceConfig { listen: listen.clone(), guard: Arc::new(guard) })
+        if tls.is_some_and(|tls| tls.require_client_cert && tls.client_ca_file.is_none()) {
+            cx.error(
+                "tls",
+                "`require_client_cert` needs `client_ca_file`: nobody says whose clients are trusted",
+            )
+            .hint("set client_ca_file to the certificate of the authority that signs the clients'");
+            sound = false;
+        }
+        let guard = Arc::new(Guard::build(access, auth, cx)?);
+        sound.then(|| EntranceConfig { listen: listen.clone(), tls: tls.cloned(), guard })
     }
 
-    /// Binds.
+    /// Binds and loads certificates.
     ///
     /// # Errors
-    /// That the address cannot be bound, with the address and a hint; may pass.
-    pub async fn bind(&self, _cx: &TaskCx) -> Result<Entrance, Fault> {
-        let bound = listener::bind(&self.listen.to_string()).await;
-        let listener = bound.map_err(|e| Fault::retry(e.to_string()))?;
-        Entrance::over(listener, self.guard.clone()).map_err(|e| Fault::retry(e.to_string()))
+    /// With the address and a hint, which may pass; or with a file that cannot be used and the way out, for good
+    /// where the component has never been ready.
+    pub async fn bind(&self, cx: &TaskCx) -> Result<Entrance, Fault> {
+        self.bind_as(&cx.site.id()).await.map_err(|e| match e {
+            BindError::Tls(e) if cx.health.state() == State::Starting => Fault::fatal(e.to_string()),
+            e => Fault::retry(e.to_string()),
+        })
+    }
+
+    /// Binds and loads certificates for what is no component; `who` names it in messages.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn bind_as(&self, who: &str) -> Result<Entrance, BindError> {
+        let tls = match self.tls.clone() {
+            None => None,
+            Some(options) => {
+                let loaded = tokio::task::spawn_blocking(move || TlsServer::load(&options)).await;
+                let failed = |e| TlsError::new(format!("reading failed: {e}"), "report this as a bug");
+                let server = loaded.unwrap_or_else(|e| Err(failed(e))).map_err(BindError::Tls)?;
+                Some(Encryption::new(server, who))
+            }
+        };
+        let listener = listener::bind(&self.listen.to_string()).await.map_err(BindError::Address)?;
+        Entrance::over(listener, tls, self.guard.clone()).map_err(BindError::Address)
+    }
+
+    /// Where it will listen.
+    pub fn listen(&self) -> &Listen {
+        &self.listen
+    }
+}
+
+/// The TLS of an entrance, and the task that takes over new files; it ends with the entrance.
+#[derive(Debug)]
+struct Encryption {
+    server: Arc<TlsServer>,
+    following: JoinHandle<()>,
+}
+
+impl Encryption {
+    fn new(server: TlsServer, who: &str) -> Encryption {
+        let server = Arc::new(server);
+        let following = task::spawn(server.clone().follow_files(who.to_owned()));
+        Encryption { server, following }
+    }
+}
+
+impl Drop for Encryption {
+    fn drop(&mut self) {
+        self.following.abort();
     }
 }
 
@@ -63,6 +141,7 @@ impl EntranceConfig {
 pub struct Entrance {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Encryption>,
     guard: Arc<Guard>,
 }
 
@@ -72,12 +151,24 @@ impl Entrance {
     /// # Errors
     /// When the listener has no address.
     pub fn open(listener: TcpListener) -> io::Result<Entrance> {
-        Entrance::over(listener, Arc::new(Guard::open()))
+        Entrance::over(listener, None, Arc::new(Guard::open()))
     }
 
-    fn over(listener: TcpListener, guard: Arc<Guard>) -> io::Result<Entrance> {
+    fn over(listener: TcpListener, tls: Option<Encryption>, guard: Arc<Guard>) -> io::Result<Entrance> {
         let address = listener.local_addr()?;
-        Ok(Entrance { listener, address, guard })
+        Ok(Entrance { listener, address, tls, guard })
+    }
+
+    /// Offers HTTP/2 and HTTP/1.1 in its handshakes, if it has any; for those that speak HTTP.
+    pub fn offer_http(&self) {
+        if let Some(tls) = &self.tls {
+            tls.server.offer_http();
+        }
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Where it listens.
@@ -101,7 +192,10 @@ impl Entrance {
             };
             match accepted {
                 Ok((socket, peer)) => match self.guard.admit(peer.ip().to_canonical()) {
-                    Ok(admission) => return Some(Arrival { socket, peer, admission }),
+                    Ok(admission) => {
+                        let tls = self.tls.as_ref().map(|tls| tls.server.clone());
+                        return Some(Arrival { socket, peer, tls, admission });
+                    }
                     Err(refusal) => tracing::debug!(%peer, "refused: {refusal}"),
                 },
                 Err(e) => {
@@ -123,6 +217,7 @@ pub struct Arrival {
     socket: TcpStream,
     /// Where it comes from.
     pub peer: SocketAddr,
+    tls: Option<Arc<TlsServer>>,
     admission: Admission,
 }
 
@@ -132,9 +227,16 @@ impl Arrival {
     /// # Errors
     /// What went wrong in the handshake.
     pub async fn open(self) -> io::Result<Visitor> {
-        let Arrival { socket, peer, admission } = self;
+        let Arrival { socket, peer, tls, admission } = self;
         socket.set_nodelay(true).ok();
-        Ok(Visitor { socket: Socket::Plain(socket), peer: Peer::at(peer), admission })
+        let Some(tls) = tls else {
+            return Ok(Visitor { socket: Socket::Plain(socket), peer: Peer::at(peer), admission });
+        };
+        // Boxed: a handshake is short, and the future of its connection is not to have room for it all along.
+        let socket = Box::pin(tls.accept(socket)).await?;
+        let shown = socket.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let name = shown.and_then(|leaf| certificate::name(leaf));
+        Ok(Visitor { socket: Socket::Tls(Box::new(socket)), peer: Peer { address: peer, name }, admission })
     }
 }
 
