@@ -68,9 +68,13 @@ impl Gate<'_> {
         self.guard.request(address).map_err(super::guard::Refusal::into_problem)?;
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         let matters = purpose == Purpose::Stream || !reads;
-        if matters && *method != Method::OPTIONS && origin::from_foreign_page(headers, uri, self.cors_origins) {
-            let refusal =
-                self.guard.refuse(address, Reason::ForeignOrigin, "a page of another origin may not ask for this");
+        if matters && *method != Method::OPTIONS && origin::from_foreign_page(headers, uri, self.cors_origins)
+        {
+            let refusal = self.guard.refuse(
+                address,
+                Reason::ForeignOrigin,
+                "a page of another origin may not ask for this",
+            );
             return Err(refusal.into_problem().hint("add its origin to `server.cors_origins` if it may"));
         }
         // Browsers send no credentials when they ask whether they may ask.
@@ -96,7 +100,10 @@ impl Gate<'_> {
             .header(header::ALLOW, http::HeaderValue::from_static(TICKET_METHODS)));
         }
         let Some((ticket, lifetime)) = self.guard.ticket(identity) else {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "no tickets: this listener asks for no credentials"));
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "no tickets: this listener asks for no credentials",
+            ));
         };
         let body = json!({ TICKET_PARAMETER: ticket, "expires_in": lifetime.as_secs() });
         Ok(respond(StatusCode::OK, "application/json", body.to_string()))

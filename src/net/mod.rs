@@ -26,8 +26,8 @@ mod timed;
 pub mod tls;
 
 pub use answer::{MANY_PATH, only_read};
-pub use gate::{TICKET_PATH, Unrecognised};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use gate::{TICKET_PATH, Unrecognised};
 pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};

@@ -8,7 +8,7 @@ use crate::config::{AccessOptions, AuthOptions, Listen};
 pub enum Exposure {
     /// Nothing.
     Sound,
-    /// It is refused: other machines reach it and nothing guards it.
+    /// It is refused: other machines reach it .
     Unguarded {
         /// What is wrong.
         message: String,
@@ -39,7 +39,7 @@ pub fn exposure(
     let guarded = auth.is_some() || client_certificates || access.is_some_and(AccessOptions::restricts);
     if !guarded && !insecure_public {
         return Exposure::Unguarded {
-            message: format!("other machines can reach `{listen}`, and nothing guards it"),
+            message: format!("other machines can reach `{listen}` without a guard"),
             hint: "add `auth` (`weir hash` makes the hashes) or `access.allow` with the networks that may connect; \
                    or listen on 127.0.0.1; or set insecure_public = true if everybody may"
                 .to_owned(),

@@ -9,6 +9,7 @@ mod board;
 mod buckets;
 mod credentials;
 mod exposure;
+mod farewell;
 mod identity;
 mod known;
 mod memory;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, Uri};
+use tokio::net::TcpStream;
 
 pub use board::{GuardBoard, GuardStatus};
 pub use credentials::{TICKET_PARAMETER, without_ticket};
@@ -32,6 +34,7 @@ use self::address::AddressKey;
 use self::audit::Audit;
 use self::auth::Auth;
 use self::buckets::Buckets;
+use self::farewell::Farewell;
 use self::known::SLOW_TOKENS_MAX;
 use self::slots::Slots;
 use super::socket::Peer;
@@ -57,6 +60,7 @@ pub struct Guard {
     limited: Limited,
     auth: Option<Arc<Auth>>,
     audit: Audit,
+    farewell: Farewell,
     refusals: Arc<Refusals>,
 }
 
@@ -86,6 +90,7 @@ impl Guard {
             limited: Limited { status: StatusCode::TOO_MANY_REQUESTS, message: None },
             auth: None,
             audit: Audit::default(),
+            farewell: Farewell::default(),
             refusals: Arc::default(),
         }
     }
@@ -209,6 +214,11 @@ impl Guard {
             auth.identify(headers, uri, peer).await.map_err(|refusal| self.refused(address, refusal))?;
         self.audit.recognised(self.name(), address, &identity);
         Ok(identity)
+    }
+
+    /// Tells a refused connection of a plain HTTP listener why, and closes it; in a task of its own.
+    pub fn turn_away(&self, socket: TcpStream, refusal: Refusal) {
+        self.farewell.say(socket, refusal);
     }
 
     /// Whether requests need to be authenticated.
