@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod entrance;
+mod gate;
 pub mod guard;
 mod http2;
 pub mod id;
@@ -25,6 +26,7 @@ mod timed;
 pub mod tls;
 
 pub use answer::{MANY_PATH, only_read};
+pub use gate::{TICKET_PATH, Unrecognised};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
 pub use guard::Guard;
 pub use lines::serve_lines;
