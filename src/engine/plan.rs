@@ -12,6 +12,7 @@ use crate::flow::{
     Bounds, Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
     SourceFactory, WhenFull,
 };
+use crate::net::EntranceConfig;
 use crate::registry;
 
 /// A whole configuration, ready to be wired.
@@ -20,6 +21,8 @@ pub struct Plan {
     pub root: RootOptions,
     /// What was written of them: the tree without its pipelines, to tell what a reload would change.
     pub written: Node,
+    /// The way in to the shared router, unless it is switched off.
+    pub server: Option<EntranceConfig>,
     /// The pipelines, in the order of the config.
     pub pipelines: Vec<PipelinePlan>,
 }
@@ -103,9 +106,9 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     }
     // The server is read by itself where the root has a mistake elsewhere, so that its own is not hidden.
     let server = root.as_ref().map(|root| root.server.clone()).or_else(|| again(tree, "server"));
-    if let Some(server) = server.filter(|server| server.enabled) {
-        claims::server(&server, tree, &mut planner.claims, planner.diagnostics);
-    }
+    let server = server
+        .filter(|server| server.enabled)
+        .and_then(|server| claims::server(&server, tree, &mut planner.claims, planner.diagnostics));
     // Each pipeline is read from its own node, so that a mistake elsewhere hides none of its components' mistakes.
     let mut pipelines: Vec<_> =
         written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
@@ -114,7 +117,7 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     if planner.diagnostics.has_errors() {
         return None;
     }
-    Some(Plan { root: root?, written: without(tree, &["pipelines"]), pipelines })
+    Some(Plan { root: root?, written: without(tree, &["pipelines"]), server, pipelines })
 }
 
 /// An option of a pipeline that the root has read (and complained about) already.

@@ -39,7 +39,7 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     if engine.ground.flow.is_draining() {
         return ReloadReport::refused(vec!["weir is shutting down".to_owned()]);
     }
-    let Plan { root, written, pipelines } = plan;
+    let Plan { root, written, pipelines, .. } = plan;
     let old: Vec<&PipelinePlan> = engine.lives.iter().map(|live| &live.plan).collect();
     let changes = diff::compare(&old, &pipelines);
     let mut report = ReloadReport::new(ReloadOutcome::Unchanged);

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::TcpListener;
 
 use super::live::{Ground, Live};
 use super::plan::Plan;
@@ -20,7 +19,8 @@ use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::flow::{Board, Health, Reason, Shared, Site, State};
-use crate::net;
+use crate::net::entrance::BindError;
+use crate::net::{Entrance, EntranceConfig};
 
 /// How long the start waits for components that are slow to bind or open before it goes on without them.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub struct Services {
     /// Where state survives restarts.
     pub state_dir: Arc<Path>,
     /// Serves the shared HTTP listener until shutdown, as a task of its own; given by the layer above, which knows the API.
-    pub serve: Box<dyn FnOnce(TcpListener, Shutdown) -> Running + Send>,
+    pub serve: Box<dyn FnOnce(Entrance, Shutdown) -> Running + Send>,
     /// Reads the configuration anew; without it, reloads are refused.
     pub load: Option<Loader>,
 }
@@ -81,16 +81,16 @@ pub async fn run(
     shutdown: Shutdown,
     on_started: impl FnOnce(&Started),
 ) -> Result<RunReport, StartError> {
-    let listener = match plan.root.server.enabled {
-        true => Some(bind(&plan.root.server.listen.to_string()).await?),
-        false => None,
+    let entrance = match &plan.server {
+        Some(server) => Some(bind(server, &services.shared).await?),
+        None => None,
     };
-    let server = listener.as_ref().and_then(|l| l.local_addr().ok());
+    let server = entrance.as_ref().map(Entrance::local_addr);
     let board = services.shared.get::<Board>();
     let flow = shutdown.child();
     let starting = Arc::new(AtomicBool::new(true));
     let ground = Ground { shared: services.shared, state_dir: services.state_dir, flow, starting };
-    let Plan { root, written, pipelines } = plan;
+    let Plan { root, written, pipelines, .. } = plan;
     let mut lives: Vec<Live> = pipelines.into_iter().map(|plan| Live::wire(plan, &ground)).collect();
     board.publish(lives.iter().map(Live::entry).collect());
     let names = lives.iter().map(|live| live.plan.name.to_string()).collect();
@@ -98,7 +98,7 @@ pub async fn run(
     let server_stop = Shutdown::new();
     let mut serving = None;
     // Whoever connects earlier waits in the listener's queue, rather than hear that a stream is not there.
-    let serve = || serving = listener.map(|l| task::spawn((services.serve)(l, server_stop.clone())));
+    let serve = || serving = entrance.map(|e| task::spawn((services.serve)(e, server_stop.clone())));
     if let Err(failed) = start(&mut lives, &ground, serve).await {
         ground.flow.abort();
         server_stop.abort();
@@ -178,16 +178,22 @@ async fn drive(engine: &mut Engine, load: Option<Loader>, shutdown: &Shutdown, b
 }
 
 /// Binds the shared listener.
-async fn bind(address: &str) -> Result<TcpListener, StartError> {
-    net::listen(address).await.map_err(|e| {
-        let in_use = e.kind() == std::io::ErrorKind::AddrInUse;
-        StartError {
-            message: format!("cannot listen on {address}: {}", if in_use { "address in use".to_owned() } else { e.to_string() }),
-            hint: in_use.then(|| {
-                "another weir may be running; choose another port with --server.listen 127.0.0.1:PORT, or end the other program".to_owned()
-            }),
-            exit_code: 69,
-        }
+async fn bind(server: &EntranceConfig, shared: &Arc<Shared>) -> Result<Entrance, StartError> {
+    server.bind_as("server", shared).await.map_err(|e| {
+        let (message, hint) = match e {
+            BindError::Tls(e) => (e.message, Some(e.hint)),
+            BindError::Guard(why) => (format!("server.auth: {why}"), None),
+            BindError::Address(e) => {
+                let said = e.to_string();
+                let (message, hint) = said.split_once("; hint: ").unwrap_or((&said, ""));
+                let hint = match e.kind() {
+                    std::io::ErrorKind::AddrInUse => "another weir may be running; choose another port with --server.listen 127.0.0.1:PORT, or end the other program",
+                    _ => hint,
+                };
+                (message.to_owned(), Some(hint.to_owned()).filter(|hint| !hint.is_empty()))
+            }
+        };
+        StartError { message, hint, exit_code: 69 }
     })
 }
 
