@@ -1,9 +1,11 @@
 //! Row 8: what the shared listener answers besides streams: the live page, status, metrics, health and the
-//! description of all that. It reads the board and writes nothing.
+//! description of all that. It reads the board and writes nothing; it may ask the engine to
+//! reload.
 
 mod metrics;
 mod openapi;
 mod page;
+mod reload;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
+use crate::engine::Reloads;
 use crate::flow::{Board, Shared};
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
@@ -30,7 +33,7 @@ pub fn serve(
     shutdown: Shutdown,
 ) -> BoxFuture<'static, ()> {
     let router = shared.get::<Router>();
-    let api = Api::new(shared.get::<Board>(), router.clone(), shutdown.clone());
+    let api = Api::new(shared.get::<Board>(), router.clone(), shared.get::<Reloads>(), shutdown.clone());
     async move {
         if let Err(e) = net::serve(entrance, router, Arc::new(api), policy, shutdown).await {
             tracing::error!("the shared router failed: {e}");
@@ -44,13 +47,15 @@ pub fn serve(
 pub struct Api {
     board: Arc<Board>,
     router: Arc<Router>,
+    reloads: Arc<Reloads>,
     shutdown: Shutdown,
 }
 
 impl Api {
-    /// An interface to what is on `board`, with the streams of `router`; `shutdown` tells when readiness ends.
-    pub fn new(board: Arc<Board>, router: Arc<Router>, shutdown: Shutdown) -> Api {
-        Api { board, router, shutdown }
+    /// An interface to what is on `board`, with the streams of `router`, that asks `reloads` to reload; `shutdown`
+    /// tells when readiness ends.
+    pub fn new(board: Arc<Board>, router: Arc<Router>, reloads: Arc<Reloads>, shutdown: Shutdown) -> Api {
+        Api { board, router, reloads, shutdown }
     }
 
     /// `says_why` is whether readiness may name components and their faults.
@@ -128,10 +133,17 @@ impl Api {
 #[async_trait]
 impl Handler for Api {
     async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+        if path == reload::PATH {
+            return reload::answer(&self.reloads, &request).await.unwrap_or_else(Problem::into_response);
+        }
         let says_why = request.extensions().get::<Unrecognised>().is_none();
         only_read(request.method())
             .and_then(|()| self.answer(path, says_why))
             .unwrap_or_else(Problem::into_response)
+    }
+
+    fn methods(&self, path: &str) -> &'static str {
+        if path == reload::PATH { reload::METHODS } else { "GET, HEAD, OPTIONS" }
     }
 
     fn is_open(&self, path: &str) -> bool {

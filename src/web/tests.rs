@@ -36,7 +36,7 @@ async fn server() -> Server {
     let (router, shutdown) = (Arc::<Router>::default(), Shutdown::new());
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let api = Arc::new(Api::new(board.clone(), router.clone(), shutdown.clone()));
+    let api = Arc::new(Api::new(board.clone(), router.clone(), Arc::default(), shutdown.clone()));
     drop(task::spawn(serve(
         Entrance::open(listener).unwrap(),
         router,
