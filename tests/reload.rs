@@ -14,6 +14,15 @@ use serde_json::Value;
 use support::weir::{Place, Weir};
 use support::{PATIENCE, eventually, http};
 
+/// Ends the threads of a test that fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Asks for a reload; the code and the report, or the problem that holds it.
 fn reload(weir: &Weir) -> (u16, Value) {
     let authority = weir.authority();
@@ -152,6 +161,9 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
         });
         scope.spawn(|| {
             for round in 1..=RELOADS {
+                if !writing.load(Ordering::Relaxed) {
+                    return;
+                }
                 write_config(&place, &weir, &config(round));
                 let (code, report) = reload(&weir);
                 assert_eq!(code, 200, "round {round}: {report}");
@@ -160,6 +172,7 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
             reloaded.store(true, Ordering::Relaxed);
         });
         let end = clock::now() + PATIENCE * 4;
+        let ends = Ends(&writing);
         loop {
             subscribers.iter_mut().enumerate().for_each(|(i, s)| s.read(i));
             if reloaded.load(Ordering::Relaxed) {
@@ -170,12 +183,12 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
                 }
             }
             if clock::now() > end {
-                writing.store(false, Ordering::Relaxed);
                 let least = subscribers.iter().map(|s| s.lines).min();
                 panic!("{least:?} of {} lines came", written.load(Ordering::Relaxed));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        drop(ends);
     });
     assert!(written.load(Ordering::Relaxed) > 1000, "there was load");
     let (_, status) = http::get(&weir.authority(), "/status").unwrap();

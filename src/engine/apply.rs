@@ -175,7 +175,7 @@ impl<'a> Transaction<'a> {
             wanted.extend(live.sources.iter().flat_map(|s| s.planned.claims.iter().cloned()));
             wanted.extend(live.sinks.iter().flat_map(|s| s.planned.sink.claims.iter().cloned()));
         }
-        wanted.retain(|(what, _)| *what != super::claims::FEEDS);
+        wanted.retain(|(what, _)| ![super::claims::FEEDS, crate::tail::CHECKPOINTS].contains(what));
         wanted
     }
 

@@ -13,6 +13,7 @@ use super::requests::Loader;
 use crate::config::{Node, RootOptions, Table};
 use crate::flow::{Board, Links};
 use crate::net::{Listeners, Router};
+use crate::tail::CheckpointNames;
 
 /// Options of the root that take effect at once; all others are read at the start.
 const LIVE_OPTIONS: [&str; 3] = ["config_auto_reload", "max_memory", "shutdown_timeout"];
@@ -48,6 +49,9 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     let moves = report.pipelines.iter().any(|p| p.change != Change::Unchanged);
     engine.ground.starting.store(true, Release);
     let patience = root.shutdown_timeout;
+    let known = engine.ground.shared.get::<CheckpointNames>();
+    let runs = super::claims::checkpoints(engine.lives.iter().map(|live| &live.plan));
+    known.set(super::claims::checkpoints(pipelines.iter()));
     let (notes, done) = apply::apply(&mut engine.lives, pipelines, changes, patience, &engine.ground).await;
     engine.ground.starting.store(false, Release);
     report.notes = notes;
@@ -59,6 +63,7 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
         }
         Err(why) => {
             report.outcome = ReloadOutcome::RolledBack;
+            known.set(runs);
             report.errors.push(why.replace("\nhint: ", "; hint: "));
         }
     }

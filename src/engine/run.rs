@@ -21,6 +21,7 @@ use crate::base::task;
 use crate::flow::{Board, Health, Reason, Shared, Site, State};
 use crate::net::entrance::BindError;
 use crate::net::{Entrance, EntranceConfig};
+use crate::tail::CheckpointNames;
 
 /// How long the start waits for components that are slow to bind or open before it goes on without them.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -91,6 +92,8 @@ pub async fn run(
     let starting = Arc::new(AtomicBool::new(true));
     let ground = Ground { shared: services.shared, state_dir: services.state_dir, flow, starting };
     let Plan { root, written, pipelines, .. } = plan;
+    let names = super::claims::checkpoints(pipelines.iter());
+    ground.shared.get::<CheckpointNames>().set(names);
     let mut lives: Vec<Live> = pipelines.into_iter().map(|plan| Live::wire(plan, &ground)).collect();
     board.publish(lives.iter().map(Live::entry).collect());
     let names = lives.iter().map(|live| live.plan.name.to_string()).collect();
