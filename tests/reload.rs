@@ -197,3 +197,88 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
         status["pipelines"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["app"], "round 100 has no `more`");
 }
+
+const ONE: &str = "[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n[[pipelines.sinks]]\ntype = \"http\"\n";
+
+#[test]
+fn a_broken_or_unstartable_configuration_changes_nothing_and_says_why() {
+    let place = Place::new().with("app.log", "one\n");
+    let weir = place.started(ONE);
+    write_config(&place, &weir, &format!("{ONE}[[pipelines.sinks]]\ntype = \"tpc\"\n"));
+    let (code, problem) = reload(&weir);
+    assert_eq!((code, &problem["report"]["outcome"]), (422, &Value::from("refused")));
+    let said = problem["report"]["errors"][0].as_str().unwrap();
+    assert!(said.contains("pipelines.toml:") && said.contains("tpc"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    write_config(
+        &place,
+        &weir,
+        &format!("{ONE}[[pipelines.sinks]]\ntype = \"tcp\"\nlisten = \"{address}\"\n"),
+    );
+    let (code, problem) = reload(&weir);
+    assert_eq!((code, &problem["report"]["outcome"]), (409, &Value::from("rolled_back")));
+    assert!(problem["detail"].as_str().unwrap().contains(&address.to_string()), "{problem}");
+    let components = weir.status("app")["components"].as_array().unwrap().len();
+    assert_eq!(components, 2);
+    place.append("app.log", "two\n");
+    eventually("it goes on", || (weir.component("app", "app.sink.0.http")["delivered"] == 2).then_some(()));
+    drop(taken);
+    assert_eq!(reload(&weir).0, 200);
+    assert!(TcpStream::connect(address).is_ok());
+    weir.stop();
+}
+
+#[test]
+fn clients_of_a_listener_of_its_own_stay_while_its_sink_changes() {
+    let place = Place::new().with("app.log", "");
+    let port = support::free_port();
+    let config = |history: u32| {
+        format!(
+            "[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n[[pipelines.sinks]]\ntype = \"tcp\"\nlisten = \"127.0.0.1:{port}\"\nhistory = {{ max_events = {history} }}\nformat = {{ type = \"raw\" }}\n"
+        )
+    };
+    let weir = place.started(&config(10));
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    eventually("it is seated", || (weir.component("app", "app.sink.0.tcp")["clients"] == 1).then_some(()));
+    let mut expected = String::new();
+    for round in 0..20 {
+        place.append("app.log", format!("line {round}\n"));
+        expected += &format!("line {round}\n");
+        write_config(&place, &weir, &config(11 + round));
+        let (code, report) = reload(&weir);
+        assert_eq!(code, 200, "{report}");
+    }
+    let mut seen = vec![0; expected.len()];
+    client.read_exact(&mut seen).unwrap();
+    assert_eq!(String::from_utf8(seen).unwrap(), expected);
+    let mut newcomer = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    newcomer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut first = [0; 7];
+    newcomer.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"line 0\n", "the history is handed over");
+    weir.stop();
+}
+
+#[test]
+fn changed_files_and_a_signal_reload_and_the_report_names_what_needs_a_restart() {
+    let place = Place::new().with("app.log", "");
+    let weir = place.started(&format!("config_auto_reload = true\n{ONE}"));
+    // `write_config` puts the server first, so that what follows it must be tables.
+    let with = |more: &str| format!("config_auto_reload = true\n{more}{ONE}");
+    write_config(&place, &weir, &with("logging.level = \"debug\"\n"));
+    eventually("the changed file is read", || {
+        weir.errors().contains("these options change at the next start only: logging.level").then_some(())
+    });
+    write_config(&place, &weir, &format!("{ONE}[[pipelines.sinks]]\ntype = \"null\"\n"));
+    eventually("the second sink is there", || {
+        (weir.status("app")["components"].as_array().unwrap().len() == 3).then_some(())
+    });
+    write_config(&place, &weir, ONE);
+    weir.signal("HUP");
+    eventually("the second sink is gone", || {
+        (weir.status("app")["components"].as_array().unwrap().len() == 2).then_some(())
+    });
+    weir.stop();
+}

@@ -16,8 +16,8 @@ use super::wire::{self, WiredChain};
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::flow::{
-    Branch, ComponentEntry, Course, Health, Inlet, Intake, Links, Meter, Outlet, PipelineEntry, Queue,
-    RateLimit, Shared, Site, SourceFactory, State, TaskCx,
+    Branch, ComponentEntry, Course, Health, Inlet, Intake, Links, Memory, Meter, Outlet, PipelineEntry,
+    Queue, RateLimit, Shared, Site, SourceFactory, State, TaskCx,
 };
 
 /// How often filters that hold rows are asked to let go.
@@ -193,8 +193,12 @@ impl Live {
         let source = &mut self.sources[index];
         source.switch = Switch { ended: CancellationToken::new(), ..Switch::new(&self.stop) };
         source.health.set(State::Starting);
-        let out = Outlet::new(self.intake.clone(), source.meter.clone());
         let planned = &source.planned;
+        let out = Outlet::new(self.intake.clone(), source.meter.clone());
+        let out = match planned.site.type_name {
+            "pipeline" => out,
+            _ => out.bounded_by(ground.shared.get::<Memory>()),
+        };
         let cx = ground.context(&planned.site, &source.meter, &source.health, &source.switch.stop);
         let running = supervise::start_source(planned, out, cx, ground.starting.clone());
         let (ended, pulse) = (source.switch.ended.clone(), self.pulse.clone());

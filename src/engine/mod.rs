@@ -8,14 +8,18 @@ mod diff;
 #[cfg(test)]
 mod hostile_tests;
 mod live;
+mod memory;
 mod plan;
 mod reload;
+#[cfg(test)]
+mod reload_tests;
 mod report;
 mod requests;
 mod run;
 mod supervise;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 mod wire;
 
 pub use plan::{PipelinePlan, Plan, Planned, PlannedSink, plan};

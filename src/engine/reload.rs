@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering::Release;
 use super::apply;
 use super::diff::{self, Diff, PipelineDiff, SinkFate};
 use super::live::{Ground, Live};
+use super::memory;
 use super::plan::{PipelinePlan, Plan};
 use super::report::{Change, PipelineChange, ReloadOutcome, ReloadReport};
 use super::requests::Loader;
 use crate::config::{Node, RootOptions, Table};
-use crate::flow::{Board, Links};
+use crate::flow::{Board, Links, Memory};
 use crate::net::{Listeners, Router};
 use crate::tail::CheckpointNames;
 
@@ -60,6 +61,8 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
             report.outcome = if moves { ReloadOutcome::Applied } else { ReloadOutcome::Unchanged };
             // The server, the log and the like go on as they were started.
             engine.root.shutdown_timeout = root.shutdown_timeout;
+            engine.root.max_memory = root.max_memory;
+            engine.ground.shared.get::<Memory>().set_max(memory::bound(&engine.root));
         }
         Err(why) => {
             report.outcome = ReloadOutcome::RolledBack;

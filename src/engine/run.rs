@@ -11,14 +11,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::live::{Ground, Live};
+use super::memory;
 use super::plan::Plan;
 use super::reload::{self, Engine};
 use super::requests::{Loader, Reloads};
 use super::supervise::Running;
+use super::watchdog;
 use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
-use crate::flow::{Board, Health, Reason, Shared, Site, State};
+use crate::flow::{Board, Health, Memory, Reason, Shared, Site, State};
 use crate::net::entrance::BindError;
 use crate::net::{Entrance, EntranceConfig};
 use crate::tail::CheckpointNames;
@@ -110,8 +112,12 @@ pub async fn run(
     ground.starting.store(false, Release);
     on_started(&Started { server, pipelines: names });
 
+    ground.shared.get::<Memory>().set_max(memory::bound(&root));
+    let beside =
+        [task::spawn(memory::watch(ground.shared.clone())), task::spawn(watchdog::watch(board.clone()))];
     let mut engine = Engine { lives, root, written, ground };
     let Ended { forced, deadline } = drive(&mut engine, services.load, &shutdown, &board).await;
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
     let timeout = engine.root.shutdown_timeout;
     server_stop.drain();
     if let Some(serving) = serving {

@@ -8,6 +8,7 @@ mod context;
 mod descriptor;
 mod limit;
 mod links;
+mod memory;
 mod meter;
 mod outlet;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use context::{Health, LastError, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
 pub use limit::TokenBucket;
 pub use links::{Link, Links};
+pub use memory::Memory;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Course, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};

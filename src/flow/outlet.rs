@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::chain::Chain;
 use super::limit::TokenBucket;
+use super::memory::Memory;
 use super::meter::{Meter, Reason};
 use super::queue::Queue;
 use crate::base::clock;
@@ -191,9 +192,17 @@ impl Intake {
         course.branches.iter().for_each(|b| b.queue.close());
     }
 
-    async fn enter(&self, mut batch: Batch) {
+    /// Whether rows wait before one of its sinks.
+    fn waits(&self) -> bool {
+        self.course().branches.iter().any(|branch| branch.queue.meter().snapshot().queued_events > 0)
+    }
+
+    async fn enter(&self, mut batch: Batch, memory: Option<&Memory>) {
         self.meter.received(batch.events(), batch.bytes());
         let mut passage = Passage { meter: &self.meter, events: batch.events() };
+        if let Some(memory) = memory {
+            memory.room(|| self.waits()).await;
+        }
         let Some(limit) = self.course().limit.clone() else {
             return self.pass(batch, &mut passage).await;
         };
@@ -307,12 +316,20 @@ impl Branch {
 pub struct Outlet {
     intake: Arc<Intake>,
     meter: Arc<Meter>,
+    memory: Option<Arc<Memory>>,
 }
 
 impl Outlet {
     /// The way into `intake` for the source that counts on `meter`.
     pub fn new(intake: Arc<Intake>, meter: Arc<Meter>) -> Outlet {
-        Outlet { intake, meter }
+        Outlet { intake, meter, memory: None }
+    }
+
+    /// The same, waiting while `memory` is over its bound and rows wait in the pipeline. Not for links between
+    /// pipelines: there, waiting would keep rows in memory.
+    #[must_use]
+    pub fn bounded_by(self, memory: Arc<Memory>) -> Outlet {
+        Outlet { memory: Some(memory), ..self }
     }
 
     /// Sends a batch through the pipeline's limit and filters to all its sinks; waits where a policy says `block`.
@@ -325,7 +342,8 @@ impl Outlet {
         if events == 0 {
             return batch.settle(Outcome::Delivered);
         }
-        self.intake.enter(batch).await;
+        let memory = self.memory.as_deref().filter(|memory| memory.is_over());
+        self.intake.enter(batch, memory).await;
     }
 
     /// The source's meter, to count what it drops before sending.

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
 use crate::engine::Reloads;
-use crate::flow::{Board, Shared};
+use crate::flow::{Board, Memory, Shared};
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
 
@@ -33,7 +33,7 @@ pub fn serve(
     shutdown: Shutdown,
 ) -> BoxFuture<'static, ()> {
     let router = shared.get::<Router>();
-    let api = Api::new(shared.get::<Board>(), router.clone(), shared.get::<Reloads>(), shutdown.clone());
+    let api = Api::new(&shared, shutdown.clone());
     async move {
         if let Err(e) = net::serve(entrance, router, Arc::new(api), policy, shutdown).await {
             tracing::error!("the shared router failed: {e}");
@@ -48,14 +48,16 @@ pub struct Api {
     board: Arc<Board>,
     router: Arc<Router>,
     reloads: Arc<Reloads>,
+    memory: Arc<Memory>,
     shutdown: Shutdown,
 }
 
 impl Api {
-    /// An interface to what is on `board`, with the streams of `router`, that asks `reloads` to reload; `shutdown`
-    /// tells when readiness ends.
-    pub fn new(board: Arc<Board>, router: Arc<Router>, reloads: Arc<Reloads>, shutdown: Shutdown) -> Api {
-        Api { board, router, reloads, shutdown }
+    /// An interface to the board, the streams and the memory in `shared`, that asks its [`Reloads`] to reload;
+    /// `shutdown` tells when readiness ends.
+    pub fn new(shared: &Shared, shutdown: Shutdown) -> Api {
+        let (board, router) = (shared.get::<Board>(), shared.get::<Router>());
+        Api { board, router, reloads: shared.get::<Reloads>(), memory: shared.get::<Memory>(), shutdown }
     }
 
     /// `says_why` is whether readiness may name components and their faults.
@@ -65,10 +67,15 @@ impl Api {
             "/status" => {
                 return Ok(json_response(
                     StatusCode::OK,
-                    &status::process(&self.board, &self.router.streams(), self.unready().is_empty()),
+                    &status::process(
+                        &self.board,
+                        &self.memory,
+                        &self.router.streams(),
+                        self.unready().is_empty(),
+                    ),
                 ));
             }
-            "/metrics" => return metrics::response(&self.board),
+            "/metrics" => return metrics::response(&self.board, &self.memory),
             "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
             "/readyz" => return Ok(self.ready(says_why)),
             "/openapi.json" => return Ok(openapi::response()),
