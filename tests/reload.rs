@@ -168,6 +168,9 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
                 let (code, report) = reload(&weir);
                 assert_eq!(code, 200, "round {round}: {report}");
                 assert_eq!(report["outcome"], "applied", "round {round}: {report}");
+                // Rows of each round pass before the next.
+                let before = written.load(Ordering::Relaxed);
+                eventually("rows come", || (written.load(Ordering::Relaxed) > before + 20).then_some(()));
             }
             reloaded.store(true, Ordering::Relaxed);
         });

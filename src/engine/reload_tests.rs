@@ -199,16 +199,17 @@ async fn what_did_not_change_is_not_touched() {
 #[tokio::test(start_paused = true)]
 async fn a_changed_sink_is_given_what_the_old_one_left() {
     let starts = Starts::default();
-    let sink = |path: &str| json!([{"type": "file", "path": path}]);
-    let old = plan_of(json!([pipeline("a", 1.0, no_filters(), sink("/x/a"))]), &Act::Hoard, &starts);
+    let sink = |listen: &str| json!([{"type": "tcp", "listen": listen}]);
+    let old =
+        plan_of(json!([pipeline("a", 1.0, no_filters(), sink("127.0.0.1:1001"))]), &Act::Hoard, &starts);
     let rig = Rig::start(old).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let waiting = rig.counts("a.sink.0.file");
+    let waiting = rig.counts("a.sink.0.tcp");
     assert!(waiting.queued_events > 50 && waiting.delivered_events == 0);
-    let new = plan_of(json!([pipeline("a", 1.0, no_filters(), sink("/x/b"))]), &Act::Take, &starts);
+    let new = plan_of(json!([pipeline("a", 1.0, no_filters(), sink("127.0.0.1:1002"))]), &Act::Take, &starts);
     assert_eq!(rig.reload(new).await.outcome, ReloadOutcome::Applied);
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let after = rig.counts("a.sink.0.file");
+    let after = rig.counts("a.sink.0.tcp");
     assert!(after.delivered_events >= waiting.queued_events && after.balances());
     assert_eq!(starts.sources.load(Relaxed), 1, "the source was not touched");
     // Another kind in the same place is given them too.
@@ -245,21 +246,25 @@ async fn a_sink_that_does_not_start_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_does_not_start_is_undone_after_rows_were_led_away() {
     let (old, new) = (Starts::default(), Starts::default());
-    let sink = |path: &str| json!([{"type": "file", "path": path}]);
-    let rig =
-        Rig::start(plan_of(json!([pipeline("a", 1.0, no_filters(), sink("/x/a"))]), &Act::Take, &old)).await;
+    let sink = |listen: &str| json!([{"type": "tcp", "listen": listen}]);
+    let rig = Rig::start(plan_of(
+        json!([pipeline("a", 1.0, no_filters(), sink("127.0.0.1:1001"))]),
+        &Act::Take,
+        &old,
+    ))
+    .await;
     let filters = json!([{"type": "sample", "one_in": 2}]);
-    let mut sinks = sink("/x/b");
+    let mut sinks = sink("127.0.0.1:1002");
     sinks.as_array_mut().unwrap().push(json!({"type": "null"}));
     let mut failing = plan_of(json!([pipeline("a", 2.0, filters, sinks)]), &Act::Take, &new);
     failing.pipelines[0].sources[0].make = Arc::new(|| Box::new(Broken));
     let report = rig.reload(failing).await;
     assert_eq!(report.outcome, ReloadOutcome::RolledBack);
     assert!(report.errors[0].contains("no such source") && report.notes.is_empty(), "{report:?}");
-    assert_eq!(rig.ids(), ["a.source.0.generate", "a.sink.0.file"]);
+    assert_eq!(rig.ids(), ["a.source.0.generate", "a.sink.0.tcp"]);
     assert_eq!((old.sources.load(Relaxed), old.sinks.load(Relaxed), new.sinks.load(Relaxed)), (2, 2, 2));
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let counts = rig.counts("a.sink.0.file");
+    let counts = rig.counts("a.sink.0.tcp");
     assert!(counts.delivered_events > 20 && counts.balances());
     assert_eq!(rig.end().await, RunReport::default());
 }
@@ -267,7 +272,7 @@ async fn a_source_that_does_not_start_is_undone_after_rows_were_led_away() {
 #[tokio::test(start_paused = true)]
 async fn a_removed_sink_and_a_removed_pipeline_empty_their_buffers() {
     let starts = Starts::default();
-    let two = json!([{"type": "null"}, {"type": "file", "path": "/x/a"}]);
+    let two = json!([{"type": "null"}, {"type": "tcp", "listen": "127.0.0.1:1001"}]);
     let (a, b) = (pipeline("a", 1.0, no_filters(), two), pipeline("b", 1.0, no_filters(), null()));
     let rig = Rig::start(plan_of(json!([a, b]), &Act::Take, &starts)).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
