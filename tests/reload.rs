@@ -1,5 +1,6 @@
 //! Reloads of a running weir, from outside: nothing is lost, nobody is disconnected, and what cannot run changes
 //! nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Faults at the start and later, from outside: said once, with the right exit code, and seen in status and metrics.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

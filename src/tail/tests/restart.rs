@@ -309,3 +309,33 @@ async fn state_that_cannot_be_read_now_is_left_as_it_is() {
     };
     assert!(why.contains("checkpoint") && state.is_dir(), "{why}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_taken_over_when_a_source_moves_or_its_globs_change() {
+    let mut rig = Rig::new(&["a.log"], json!({}));
+    rig.append("a.log", "one\n");
+    let mut running = rig.start().await;
+    assert_eq!(testing::wait_lines(&mut running.inlet, 1).await, [b"one"]);
+    running.stop().await;
+    let dir = rig.state().join("checkpoints");
+    // As an earlier version named them.
+    fs::rename(dir.join(format!("{}.log", rig.ledger())), dir.join("test.source.3.file.log")).unwrap();
+    for globs in [&["a.log"][..], &["*.log"], &["b.log", "a.l*"]] {
+        let logs = rig.log("");
+        rig.options["path"] = json!(globs.iter().map(|g| logs.join(g)).collect::<Vec<_>>());
+        rig.append("a.log", "more\n");
+        let mut running = rig.start().await;
+        assert_eq!(testing::wait_lines(&mut running.inlet, 1).await, [b"more"], "{globs:?}");
+        running.stop().await;
+        let names = journal::Journal::names(&rig.state());
+        assert_eq!(names, [rig.ledger()], "renamed, not copied");
+    }
+    // What another source of the configuration uses is not taken.
+    let cx = rig.cx();
+    let owner = rig.ledger();
+    cx.shared.get::<crate::tail::CheckpointNames>().set([owner]);
+    rig.options["path"] = json!(rig.log("a.log"));
+    let mut running = rig.start_as::<File>(cx).await;
+    assert_eq!(testing::wait_lines(&mut running.inlet, 4).await.len(), 4);
+    running.stop().await;
+}
