@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
 use crate::flow::{Board, Shared};
+use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
 
@@ -30,7 +31,7 @@ pub fn serve(
     shutdown: Shutdown,
 ) -> BoxFuture<'static, ()> {
     let router = shared.get::<Router>();
-    let api = Api::new(shared.get::<Board>(), router.clone(), shutdown.clone());
+    let api = Api::new(shared.get::<Board>(), router.clone(), shared.get::<GuardBoard>(), shutdown.clone());
     async move {
         if let Err(e) = net::serve(entrance, router, Arc::new(api), policy, shutdown).await {
             tracing::error!("the shared router failed: {e}");
@@ -44,13 +45,15 @@ pub fn serve(
 pub struct Api {
     board: Arc<Board>,
     router: Arc<Router>,
+    guards: Arc<GuardBoard>,
     shutdown: Shutdown,
 }
 
 impl Api {
-    /// An interface to what is on `board`, with the streams of `router`; `shutdown` tells when readiness ends.
-    pub fn new(board: Arc<Board>, router: Arc<Router>, shutdown: Shutdown) -> Api {
-        Api { board, router, shutdown }
+    /// An interface to what is on `board`, with the streams of `router` and what `guards` refused; `shutdown` tells
+    /// when readiness ends.
+    pub fn new(board: Arc<Board>, router: Arc<Router>, guards: Arc<GuardBoard>, shutdown: Shutdown) -> Api {
+        Api { board, router, guards, shutdown }
     }
 
     /// `says_why` is whether readiness may name components and their faults.
@@ -60,10 +63,15 @@ impl Api {
             "/status" => {
                 return Ok(json_response(
                     StatusCode::OK,
-                    &status::process(&self.board, &self.router.streams(), self.unready().is_empty()),
+                    &status::process(
+                        &self.board,
+                        &self.router.streams(),
+                        &self.guards,
+                        self.unready().is_empty(),
+                    ),
                 ));
             }
-            "/metrics" => return metrics::response(&self.board),
+            "/metrics" => return metrics::response(&self.board, &self.guards),
             "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
             "/readyz" => return Ok(self.ready(says_why)),
             "/openapi.json" => return Ok(openapi::response()),
