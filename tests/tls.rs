@@ -335,6 +335,14 @@ fn the_shared_server_speaks_https_only() {
     assert!(rows.code == 0 && rows.stdout.matches("\nid: ").count() >= 3, "{}{}", rows.stdout, rows.stderr);
     let plain = finish(&mut curl(&place, &[&format!("http://localhost:{port}/readyz")]));
     assert!(plain.code != 0 && !plain.stdout.contains("ready"), "{}", plain.stdout);
+    // The commands know the configured certificate; another URL is checked by the authorities of this machine.
+    assert_eq!(place.run(&["health"]).code, 0);
+    assert!(place.run(&["status"]).stdout.contains("app"));
+    let url = format!("https://localhost:{port}");
+    let strange = place.run(&["health", &url]);
+    assert!(strange.code == 69 && strange.stderr.contains("SSL_CERT_FILE"), "{}", strange.stderr);
+    let known = finish(place.command(&["health", &url]).env("SSL_CERT_FILE", place.path("ca.pem")));
+    assert_eq!(known.code, 0, "{}", known.stderr);
     weir.stop();
 }
 

@@ -10,6 +10,7 @@ pub mod effective;
 pub mod exit;
 pub mod generate;
 pub mod http_get;
+pub mod https;
 pub mod list;
 pub mod logging;
 pub mod overrides;
