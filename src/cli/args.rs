@@ -178,6 +178,24 @@ Examples:
         #[command(subcommand)]
         what: Tls,
     },
+    /// Hash a password or make a token, for the option `auth`
+    #[command(after_help = "\
+Examples:
+  weir hash                                        asks for the password, twice
+  printf %s \"$PASSWORD\" | weir hash --algorithm bcrypt
+  weir hash --token                                a new random token and its hash
+
+Put the hash into the configuration:
+  auth = { basic = [{ user = \"ann\", password_hash = \"$argon2id$...\" }] }
+  auth = { bearer = [{ name = \"agent\", token_hash = \"sha256:...\" }] }")]
+    Hash {
+        /// How to hash; argon2id for passwords, bcrypt for what other programs read too, sha256 only for random tokens
+        #[arg(long, value_name = "NAME", default_value = "argon2id")]
+        algorithm: HashAlgorithm,
+        /// Make a random token and print it with its hash
+        #[arg(long, conflicts_with = "algorithm")]
+        token: bool,
+    },
     /// Generate shell completions, the man page, the configuration's JSON schema or its reference
     #[command(after_help = "\
 Examples:
@@ -286,6 +304,17 @@ pub enum CheckFormat {
     Json,
     /// Workflow commands, which GitHub shows at the line
     Github,
+}
+
+/// How `hash` hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HashAlgorithm {
+    /// argon2id, with 19 MiB and two passes
+    Argon2id,
+    /// bcrypt, as htpasswd writes it
+    Bcrypt,
+    /// SHA-256, for tokens that nobody can guess
+    Sha256,
 }
 
 /// The kinds of component.
