@@ -264,7 +264,7 @@ mod tests {
             connections: TaskTracker::new(),
         });
         let size = size_of_val(&connection(&server, arrival));
-        assert!(size < 1800, "every subscriber's task has {size} bytes");
+        assert!(size < 1400, "every subscriber's task has {size} bytes");
         drop(client);
     }
 }
