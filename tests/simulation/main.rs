@@ -126,4 +126,5 @@ async fn one_life(world: &Arc<World>, life: usize) {
         },
     }
     oracle::at_rest(world, &shared.get::<Board>());
+    oracle::losses_are_counted(world, &shared.get::<Board>());
 }

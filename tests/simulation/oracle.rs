@@ -1,9 +1,10 @@
 //! What must hold, and when.
 
-use tokio::task::JoinError;
-
+use logweir::config::ComponentKind;
 use logweir::engine::{RunReport, StartError};
-use logweir::flow::Board;
+use logweir::flow::{Board, Reason};
+
+use tokio::task::JoinError;
 
 use super::world::{Row, World, lock};
 
@@ -47,6 +48,32 @@ pub(crate) fn at_rest(world: &World, board: &Board) {
             if !meter.balances() {
                 world.violation(format!("{} does not balance: {meter:?}", component.site.id()));
             }
+        }
+    }
+}
+
+/// A run is over in which every row was offered once: what a sink did not get, and has not refused, is what its
+/// meter counts as dropped, row for row.
+pub(crate) fn losses_are_counted(world: &World, board: &Board) {
+    let once = world.scenario.lives.len() == 1 && world.sources.iter().all(|source| lock(source).passes == 1);
+    if !once || world.scenario.drops_at_the_entrance() {
+        return;
+    }
+    let pipelines = board.pipelines();
+    let Some(last) = pipelines.last() else { return };
+    for (index, sink) in world.sinks.iter().enumerate() {
+        let log = lock(sink);
+        let rows = |source| (0..world.scenario.rows).map(move |number| Row { source, pass: 1, number });
+        let missing = (0..world.scenario.sources)
+            .flat_map(rows)
+            .filter(|row| world.scenario.passes(index, *row))
+            .filter(|row| !log.delivered.contains_key(row) && !log.rejected.contains_key(row))
+            .count() as u64;
+        let of_sinks = last.components.iter().filter(|c| c.site.kind == ComponentKind::Sink);
+        let Some(meter) = of_sinks.map(|c| c.meter.snapshot()).nth(index) else { continue };
+        let dropped = meter.dropped_total() - meter.dropped(Reason::Rejected);
+        if missing != dropped {
+            world.violation(format!("sink {index} misses {missing} rows and counts {dropped} as dropped"));
         }
     }
 }

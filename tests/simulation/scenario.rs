@@ -122,7 +122,12 @@ impl Scenario {
         let drops = |s: &SinkPlan| {
             s.when_full != "block" || matches!(s.manner, Manner::Rejecting | Manner::Panicking)
         };
-        self.sinks.iter().any(drops) || self.rate.is_some_and(|(policy, _)| policy == "drop")
+        self.sinks.iter().any(drops) || self.drops_at_the_entrance()
+    }
+
+    /// Whether the pipeline's limit drops rows before any sink counts them.
+    pub(crate) fn drops_at_the_entrance(&self) -> bool {
+        self.rate.is_some_and(|(policy, _)| policy == "drop")
     }
 
     /// Whether a shutdown may have to be forced.
