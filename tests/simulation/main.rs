@@ -5,7 +5,6 @@
 //!
 //! `TEST_SEED=17` repeats one seed, `TEST_SEEDS=10000 cargo test --release --test simulation` runs many.
 
-#![expect(clippy::print_stdout, reason = "seeds are how a failure is repeated")]
 
 mod oracle;
 mod scenario;
