@@ -5,7 +5,6 @@
 //!
 //! `TEST_SEED=17` repeats one seed, `TEST_SEEDS=10000 cargo test --release --test simulation` runs many.
 
-
 mod oracle;
 mod scenario;
 mod sink;
