@@ -2,6 +2,7 @@
 //! for, compression wraps bodies, and matching runs regular expressions over whole chunks.
 
 pub mod compression;
+pub mod decode;
 pub mod encode;
 pub mod framing;
 pub mod json;
