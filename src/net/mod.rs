@@ -5,6 +5,7 @@ mod answer;
 pub mod body;
 pub mod commit;
 pub mod entrance;
+mod gate;
 pub mod guard;
 mod http2;
 pub mod id;
@@ -30,6 +31,7 @@ pub mod tls;
 
 pub use answer::{MANY_PATH, only_read};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use gate::{TICKET_PATH, Unrecognised};
 pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};
