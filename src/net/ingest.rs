@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::body::{BodyError, BodyLimits, Budget, Share, read_body};
 use super::commit::{Committer, Sender, Verdict};
+use super::guard::Identity;
 use super::problem::{Body, Problem, respond};
 use super::router::Handler;
 use super::socket::Peer;
@@ -202,9 +203,6 @@ fn body_form(request: &Request<Incoming>) -> Result<BodyForm, Problem> {
             .header(header::ALLOW, HeaderValue::from_static(METHODS)));
     }
     let headers = request.headers();
-    if headers.contains_key(header::ORIGIN) {
-        check_origin(request)?;
-    }
     let kind = match headers.get(header::CONTENT_TYPE) {
         None => BodyKind::Unsaid,
         Some(value) => value
@@ -237,23 +235,15 @@ fn unsupported(header: &str, value: &HeaderValue, known: Vec<&'static str>) -> P
         .with("supported", known)
 }
 
-/// Web pages of other origins must not write logs: a form needs nobody's consent to be sent anywhere.
-fn check_origin(request: &Request<Incoming>) -> Result<(), Problem> {
-    let text = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let origin = text(header::ORIGIN).and_then(|o| o.split_once("://")).map(|(_, authority)| authority);
-    let host = request.uri().authority().map(http::uri::Authority::as_str).or_else(|| text(header::HOST));
-    if origin.is_some() && origin == host {
-        return Ok(());
-    }
-    Err(Problem::new(StatusCode::FORBIDDEN, "cross-origin: web pages of other origins may not send events"))
-}
-
+/// Who rows name as their source: the user, else the name in the certificate, else the address.
 fn sender(request: &Request<Incoming>) -> Sender {
     const UNKNOWN: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-    match request.extensions().get::<Peer>() {
-        Some(peer) => Sender { address: peer.address.ip().to_canonical(), name: peer.name.clone() },
-        None => Sender { address: UNKNOWN, name: None },
-    }
+    let user = request.extensions().get::<Identity>().and_then(Identity::name);
+    let (address, name) = match request.extensions().get::<Peer>() {
+        Some(peer) => (peer.address.ip().to_canonical(), peer.name.clone()),
+        None => (UNKNOWN, None),
+    };
+    Sender { address, name: user.map(Arc::from).or(name) }
 }
 
 fn decode_body(
