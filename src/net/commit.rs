@@ -410,3 +410,7 @@ impl Watch {
         self.alarm.as_mut().reset(next);
     }
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;
