@@ -11,6 +11,7 @@ pub mod exit;
 pub mod generate;
 pub mod hash;
 pub mod http_get;
+pub mod https;
 pub mod list;
 pub mod logging;
 pub mod overrides;

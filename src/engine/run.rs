@@ -42,6 +42,8 @@ pub struct Services {
 pub struct Started {
     /// Where the shared router listens.
     pub server: Option<SocketAddr>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
     /// The pipelines' names, in the order of the config.
     pub pipelines: Vec<String>,
 }
@@ -83,6 +85,7 @@ pub async fn run(
         None => None,
     };
     let server = entrance.as_ref().map(Entrance::local_addr);
+    let encrypted = entrance.as_ref().is_some_and(Entrance::is_encrypted);
     let timeout = plan.root.shutdown_timeout;
     let fed: Vec<_> = plan.pipelines.iter().map(|p| (p.name.clone(), p.fed_by)).collect();
     for (name, senders) in fed {
@@ -106,7 +109,7 @@ pub async fn run(
             return Err(failed);
         }
     };
-    on_started(&Started { server, pipelines: names });
+    on_started(&Started { server, encrypted, pipelines: names });
 
     let all = join_all(running);
     tokio::pin!(all);

@@ -14,7 +14,6 @@ use super::guard::{Admission, Exposure, Guard, exposure};
 use super::listener;
 use super::socket::{Peer, Socket};
 use super::tls::TlsError;
-use super::tls::certificate;
 use super::tls::server::TlsServer;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
@@ -253,9 +252,9 @@ impl Arrival {
         };
         // Boxed: a handshake is short, and the future of its connection is not to have room for it all along.
         let socket = Box::pin(tls.accept(socket)).await?;
-        let shown = socket.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let name = shown.and_then(|leaf| certificate::name(leaf));
-        Ok(Visitor { socket: Socket::Tls(Box::new(socket)), peer: Peer { address: peer, name }, admission })
+        let socket = Socket::Tls(Box::new(socket));
+        let name = socket.peer_name();
+        Ok(Visitor { socket, peer: Peer { address: peer, name }, admission })
     }
 }
 
