@@ -381,6 +381,136 @@ fn a_listener_of_its_own_takes_events_at_its_paths_and_nothing_else() {
     weir.stop();
 }
 
+/// The `source` of every event that the file sink wrote as JSON.
+fn origins(place: &Place) -> Vec<String> {
+    let text = out(place);
+    let source =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["source"].as_str().unwrap().to_owned();
+    text.lines().map(source).collect()
+}
+
+#[test]
+fn under_tls_clients_speak_http2_and_events_bear_their_certificates_name() {
+    let test = "under_tls_clients_speak_http2_and_events_bear_their_certificates_name";
+    if !has_curl(test) {
+        return;
+    }
+    let place = Place::new();
+    for args in [
+        &["tls", "ca"][..],
+        &["tls", "server", "--name", "localhost"],
+        &["tls", "client", "--name", "shipper"],
+    ] {
+        assert_eq!(place.run(args).code, 0);
+    }
+    let port = support::free_port();
+    let weir = place.started(&format!(
+        "[[pipelines]]\nname = \"app\"\n\
+         sinks = [{{ type = \"file\", path = \"DIR/out.log\", format = {{ type = \"json\" }} }}]\n\
+         [[pipelines.sources]]\ntype = \"http\"\nlisten = \"127.0.0.1:{port}\"\n\
+         tls = {{ cert_file = \"DIR/server.pem\", key_file = \"DIR/server.key\", client_ca_file = \"DIR/ca.pem\" }}\n"
+    ));
+    let ask = |version: &str, more: &[&str]| {
+        let url = format!("https://localhost:{port}/ingest");
+        let resolve = format!("localhost:{port}:127.0.0.1");
+        let form = "\n%{http_version} %{http_code}";
+        let args =
+            ["-sS", version, "--cacert", "ca.pem", "--resolve", &resolve, "-w", form, "-d", "hello", &url];
+        let output = Command::new("curl").current_dir(place.dir()).args(args).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let answer = "{\"accepted\":1,\"dropped\":0}";
+    assert_eq!(ask("--http2", &[]), format!("{answer}\n2 200"));
+    assert_eq!(
+        ask("--http1.1", &["--cert", "shipper.pem", "--key", "shipper.key"]),
+        format!("{answer}\n1.1 200")
+    );
+    assert_eq!(origins(&place), ["127.0.0.1", "shipper"]);
+    weir.stop();
+}
+
+#[test]
+fn who_has_to_log_in_is_the_source_of_what_is_posted() {
+    if !has_curl("who_has_to_log_in_is_the_source_of_what_is_posted") {
+        return;
+    }
+    let place = Place::new();
+    let mut hashing = place.command(&["hash"]);
+    let mut child = hashing.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"secret").unwrap();
+    let hash = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let port = support::free_port();
+    let weir = place.started(&format!(
+        "[[pipelines]]\nname = \"app\"\n\
+         sinks = [{{ type = \"file\", path = \"DIR/out.log\", format = {{ type = \"json\" }} }}]\n\
+         [[pipelines.sources]]\ntype = \"http\"\nlisten = \"127.0.0.1:{port}\"\n\
+         auth = {{ basic = [{{ user = \"ada\", password_hash = '{}' }}] }}\n",
+        hash.trim()
+    ));
+    let ask = |login: &str| {
+        let url = format!("http://127.0.0.1:{port}/ingest");
+        let args = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d", "x", "-u", login, &url];
+        String::from_utf8(Command::new("curl").args(args).output().unwrap().stdout).unwrap()
+    };
+    assert_eq!((ask("ada:wrong"), ask("ada:secret")), ("401".to_owned(), "200".to_owned()));
+    assert_eq!(origins(&place), ["ada"]);
+    weir.stop();
+}
+
+#[test]
+fn a_full_pipeline_says_so_in_time_and_takes_nothing_in_twice() {
+    if !has_curl("a_full_pipeline_says_so_in_time_and_takes_nothing_in_twice") {
+        return;
+    }
+    let place = Place::new();
+    let port = support::free_port();
+    place.write(
+        "pipelines.toml",
+        format!(
+            "state_dir = \"state\"\nserver.listen = \"127.0.0.1:{port}\"\n\
+             [[pipelines]]\nname = \"app\"\n\
+             sources = [{{ type = \"http\", settle_timeout = \"300ms\" }}]\n\
+             sinks = [{{ type = \"console\", buffer = {{ max_events = 1 }} }}]\n"
+        ),
+    );
+    let mut command = place.command(&["run"]);
+    // A terminal that nobody reads.
+    let mut weir = place.spawn(command.stdout(Stdio::piped()), port);
+    weir.wait_ready();
+    let large = "x".repeat(300 << 10);
+    let plain = ["content-type: text/plain"];
+    let mut unsettled = 0;
+    let refused = loop {
+        let answer = post(&weir, &plain, format!("{unsettled} {large}").as_bytes());
+        assert_eq!(answer.code, 503, "{answer:?}");
+        assert!(answer.head.contains("retry-after"), "{answer:?}");
+        if answer.body.contains("nothing was taken in") {
+            break format!("{unsettled} ");
+        }
+        assert!(answer.body.contains("not delivered within 300ms"), "{answer:?}");
+        unsettled += 1;
+        assert!(unsettled < 10, "it takes in more than it has room for");
+    };
+    // One is being written, one waits, one is on its way in.
+    assert_eq!(unsettled, 3);
+    let mut terminal = weir.child().stdout.take().unwrap();
+    let shown = std::thread::spawn(move || {
+        let mut shown = String::new();
+        terminal.read_to_string(&mut shown).map(|_| shown)
+    });
+    support::eventually("it takes events in again", || {
+        (post(&weir, &plain, b"at last").code == 200).then_some(())
+    });
+    weir.stop();
+    let shown = shown.join().unwrap().unwrap();
+    for number in 0..unsettled {
+        assert_eq!(shown.matches(&format!("{number} xxx")).count(), 1, "{number}");
+    }
+    assert!(!shown.contains(&refused), "what was refused is not shown");
+    assert!(shown.contains("at last"));
+}
+
 #[test]
 fn a_crowd_of_wrk_loses_nothing() {
     if !installed("wrk") {
