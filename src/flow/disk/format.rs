@@ -212,6 +212,8 @@ pub const META_MAX: u32 = (1 << 29) - 1;
 pub struct Positions {
     /// Grows with every write; the slot with the larger one is valid.
     pub generation: u64,
+    /// The salt of the buffer's checksums, should the headers of its segments be damaged.
+    pub salt: u32,
     /// Everything before it was settled by the sink.
     pub acked: Point,
     /// Everything before it was forced to the disk: checking may start here.
@@ -223,6 +225,7 @@ pub fn encode_slot(positions: &Positions) -> [u8; SLOT] {
     let mut out = [0; SLOT];
     out[..8].copy_from_slice(SLOT_MAGIC);
     out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    out[12..16].copy_from_slice(&positions.salt.to_le_bytes());
     out[16..24].copy_from_slice(&positions.generation.to_le_bytes());
     let points = [&positions.acked, &positions.synced];
     let numbers = points.into_iter().flat_map(|p| [p.seq, p.events, p.bytes, p.segment, p.offset]);
@@ -251,5 +254,5 @@ pub fn decode_slot(bytes: &[u8]) -> Option<Positions> {
         segment: fields.u64(at + 24),
         offset: fields.u64(at + 32),
     };
-    Some(Positions { generation: fields.u64(16), acked: point(24), synced: point(64) })
+    Some(Positions { generation: fields.u64(16), salt: fields.u32(12), acked: point(24), synced: point(64) })
 }

@@ -2,11 +2,13 @@
 //! last segment only what was written after the last sync is checked. A torn tail is cut; nothing else is changed.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{BadHeader, Point, Positions, SEGMENT_HEADER, SegmentHeader, VERSION, decode_segment};
+use super::format::{
+    BadHeader, Point, Positions, SEGMENT_HEADER, SegmentHeader, VERSION, decode_segment, encode_segment,
+};
 use super::positions::PositionFile;
 use super::scan::{CHUNK_BYTES, Found, Scanner};
 use super::storage::{Open, Storage};
@@ -71,10 +73,12 @@ impl Store {
         let mut recovered = Recovered::default();
         let (positions, found) = PositionFile::open(storage.as_ref(), dir).map_err(failed("open"))?;
         let (segments, salt) =
-            find_segments(storage.as_ref(), dir, &mut recovered.notes).map_err(|e| match e {
-                Unreadable::Io(e) => fault(dir, "read", &e),
-                Unreadable::Version(why) => Fault::fatal(why),
-            })?;
+            find_segments(storage.as_ref(), dir, found.map(|p| p.salt), &mut recovered.notes).map_err(
+                |e| match e {
+                    Unreadable::Io(e) => fault(dir, "read", &e),
+                    Unreadable::Version(why) => Fault::fatal(why),
+                },
+            )?;
         if found.is_none() && !segments.is_empty() {
             recovered.notes.push("no valid position: delivery starts with the oldest record".to_owned());
         }
@@ -193,6 +197,7 @@ enum Unreadable {
 fn find_segments(
     storage: &dyn Storage,
     dir: &Path,
+    salt: Option<u32>,
     notes: &mut Vec<String>,
 ) -> Result<(VecDeque<Segment>, u32), Unreadable> {
     let mut found: Vec<(u64, u64, Header)> = Vec::new();
@@ -203,7 +208,7 @@ fn find_segments(
     }
     found.sort_by_key(|(number, ..)| *number);
     let good = found.iter().find_map(|(.., h)| if let Header::Good(h) = h { Some(h.salt) } else { None });
-    let salt = good.unwrap_or_else(|| Rng::from_entropy().next_u64() as u32);
+    let salt = good.or(salt).unwrap_or_else(|| Rng::from_entropy().next_u64() as u32);
     let mut segments: Vec<Segment> = Vec::new();
     for (number, len, header) in found {
         let path = segment_path(dir, number);
@@ -213,7 +218,20 @@ fn find_segments(
                 storage.remove(&path).ok();
                 continue;
             }
-            Header::Damaged => first_record(storage, &path, number, len, salt).map_err(Unreadable::Io)?,
+            Header::Damaged => {
+                let start = first_record(storage, &path, number, len, salt).map_err(Unreadable::Io)?;
+                if let Some(start) = start {
+                    let header = encode_segment(&SegmentHeader { start, salt });
+                    let mended = storage.open(&path, Open::Write);
+                    let mended =
+                        mended.and_then(|f| f.write_at(&mut [IoSlice::new(&header)], 0).and(f.sync()));
+                    notes.push(match mended {
+                        Ok(()) => format!("{} had a damaged header, which was mended", path.display()),
+                        Err(e) => format!("{} has a damaged header: {e}", path.display()),
+                    });
+                }
+                start
+            }
         };
         let taken = |seq: u64| segments.iter().any(|s| s.start.seq == seq);
         match start {

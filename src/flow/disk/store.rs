@@ -195,7 +195,8 @@ impl Store {
     /// From the file system.
     pub fn persist(&mut self, sync: bool) -> io::Result<()> {
         if self.positions_changed || sync {
-            let positions = Positions { generation: 0, acked: self.acked, synced: self.synced };
+            let positions =
+                Positions { generation: 0, salt: self.salt, acked: self.acked, synced: self.synced };
             self.positions.write(positions, sync)?;
             self.positions_changed = false;
         }
