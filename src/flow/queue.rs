@@ -133,6 +133,11 @@ impl Queue {
         self.readable.notify_one();
     }
 
+    /// Whether the consumer is gone or the end was forced.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.lock().aborted
+    }
+
     /// Whether no more batches will come.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed

@@ -70,11 +70,8 @@ impl Stage {
             && self.store.read_point().seq >= self.store.end().seq
             && self.window.has_room()
         {
-            let Some(mut batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
-            let (events, bytes, weight) = (batch.events(), batch.bytes(), batch.weight());
-            self.window.push_memory(events, bytes, weight);
-            let receipt = self.settlements.of_memory(events, bytes, weight, batch.take_receipt());
-            self.back.enter(batch.with_receipt(receipt));
+            let Some(batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
+            self.back.enter(self.settlements.in_memory(batch));
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::reader::ReadBack;
 use super::stage::Stage;
-use super::window::Settled;
 use crate::batch::Outcome;
 use crate::flow::meter::Reason;
 
@@ -88,21 +87,13 @@ impl Stage {
     /// Takes note of what the sink has settled. Rows that were lost with it (an abort) stay in the log and are
     /// delivered again after the restart.
     pub(super) fn take_settlements(&mut self) {
-        for settled in self.settlements.take() {
-            match settled {
-                Settled::Record { outcome: Outcome::Lost, .. } => {}
-                Settled::Record { seq, .. } => {
-                    if let Some(record) = self.window.settle(seq) {
-                        let (start, end) = (record.start, record.end);
-                        self.store.settle(end.events - start.events, end.bytes - start.bytes);
-                    }
-                }
-                Settled::Memory { events, bytes, weight, outcome } => {
-                    self.window.settle_memory(events, bytes, weight);
-                    if outcome == Outcome::Lost {
-                        self.meter.dropped(Reason::Aborted, events);
-                    }
-                }
+        for (seq, outcome) in self.settlements.take() {
+            if outcome == Outcome::Lost {
+                continue;
+            }
+            if let Some(record) = self.window.settle(seq) {
+                let (start, end) = (record.start, record.end);
+                self.store.settle(end.events - start.events, end.bytes - start.bytes);
             }
         }
         let settled = self.window.first_open().unwrap_or_else(|| self.store.read_point());

@@ -16,7 +16,7 @@ fn written(batch: &Batch, at: &Point, compression: Compression) -> Vec<u8> {
     let mut bytes = record.head.clone();
     bytes.extend_from_slice(&record.body);
     bytes.extend(record.newline.then_some(b'\n'));
-    assert_eq!(bytes.len() as u64, record.len());
+    assert_eq!(bytes.len() as u64, record.stored_len());
     bytes
 }
 

@@ -2,7 +2,7 @@
 //! written in turn, so that a torn write leaves the other one valid.
 
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{Positions, SLOT, decode_slot, encode_slot};
@@ -14,7 +14,11 @@ pub const POSITION_FILE: &str = "position";
 /// The open position file.
 #[derive(Debug)]
 pub struct PositionFile {
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
     file: Arc<dyn StoredFile>,
+    /// Whether it could be opened for writing; on a read-only file system it is tried again.
+    writable: bool,
     generation: u64,
 }
 
@@ -34,14 +38,16 @@ impl PositionFile {
     ///
     /// # Errors
     /// From the file system.
-    pub fn open(storage: &dyn Storage, dir: &Path) -> io::Result<(PositionFile, Option<Positions>)> {
+    pub fn open(storage: Arc<dyn Storage>, dir: &Path) -> io::Result<(PositionFile, Option<Positions>)> {
         let path = dir.join(POSITION_FILE);
-        let file = match storage.open(&path, Open::Write) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => storage.open(&path, Open::Create)?,
-            opened => opened?,
+        let (file, writable) = match storage.open(&path, Open::Write) {
+            Ok(file) => (file, true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (storage.open(&path, Open::Create)?, true),
+            Err(_) => (storage.open(&path, Open::Read)?, false),
         };
         let found = read(file.as_ref())?;
-        Ok((PositionFile { file, generation: found.map_or(0, |p| p.generation) }, found))
+        let generation = found.map_or(0, |p| p.generation);
+        Ok((PositionFile { storage, path, file, writable, generation }, found))
     }
 
     /// Writes the positions; they survive the death of the process at once, and that of the machine if `sync`.
@@ -49,6 +55,10 @@ impl PositionFile {
     /// # Errors
     /// From the file system; the positions written before are still valid.
     pub fn write(&mut self, mut positions: Positions, sync: bool) -> io::Result<()> {
+        if !self.writable {
+            self.file = self.storage.open(&self.path, Open::Write)?;
+            self.writable = true;
+        }
         positions.generation = self.generation + 1;
         let slot = encode_slot(&positions);
         let offset = (positions.generation % 2) * SLOT as u64;

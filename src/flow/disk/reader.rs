@@ -39,7 +39,7 @@ impl Store {
                 self.next_segment();
                 continue;
             };
-            if self.read.segment != segment.start.seq {
+            if self.read.segment != segment.start.seq || self.read.offset < SEGMENT_HEADER {
                 self.read = Point { segment: segment.start.seq, offset: SEGMENT_HEADER, ..self.read };
             }
             if !self.open_scanner(segment)? {

@@ -21,7 +21,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// Length of the whole record.
-    pub fn len(&self) -> u64 {
+    pub fn stored_len(&self) -> u64 {
         (self.head.len() + self.body.len() + usize::from(self.newline)) as u64
     }
 }

@@ -71,7 +71,7 @@ impl Store {
             _ => fault(dir, "lock", &e),
         })?;
         let mut recovered = Recovered::default();
-        let (positions, found) = PositionFile::open(storage.as_ref(), dir).map_err(failed("open"))?;
+        let (positions, found) = PositionFile::open(storage.clone(), dir).map_err(failed("open"))?;
         let (segments, salt) =
             find_segments(storage.as_ref(), dir, found.map(|p| p.salt), &mut recovered.notes).map_err(
                 |e| match e {

@@ -36,6 +36,8 @@ const PERSIST_EVERY: Duration = Duration::from_millis(100);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Between two rounds that no news called for.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// How long a forced end waits for the sink to let go.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Events before the thread takes them.
 const FRONT_EVENTS: u64 = 1_000_000;
 /// Under `drop_oldest` the sink is handed little ahead, for what it was handed cannot be dropped any more.
@@ -364,8 +366,6 @@ impl Stage {
     pub(super) fn publish(&self) {
         let (events, bytes) = self.store.queued();
         self.meter.stored(events, bytes);
-        let (events, bytes) = self.window.memory();
-        self.meter.relayed(events, bytes);
         self.status.disk_bytes.store(self.store.disk_bytes(), Relaxed);
         self.status.segments.store(self.store.segments() as u64, Relaxed);
     }
@@ -373,6 +373,11 @@ impl Stage {
     /// The last words: what can still be made safe is.
     async fn finish(mut self) {
         self.back.close();
+        // What the sink settles with its last breath is counted.
+        let until = clock::now() + LAST_WORDS;
+        while !self.window.is_empty() && !self.back.is_aborted() && clock::now() < until {
+            tokio::time::sleep(LEAST_PAUSE * 2).await;
+        }
         if let Some((handle, _)) = &mut self.syncing {
             let succeeded = matches!(handle.await, Ok(Ok(())));
             self.end_sync(succeeded);
@@ -402,6 +407,7 @@ impl DiskBuffer {
             _ => options.memory_bytes,
         };
         let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
+        let settlements = Settlements::new(meter.clone());
         Stage {
             store,
             front,
@@ -416,8 +422,8 @@ impl DiskBuffer {
             input_done: false,
             kept: VecDeque::new(),
             kept_weight: 0,
-            window: Window::new(ahead),
-            settlements: Arc::default(),
+            window: Window::new(ahead, settlements.clone()),
+            settlements,
             unsafe_yet: VecDeque::new(),
             sink_only: VecDeque::new(),
             syncing: None,

@@ -114,8 +114,13 @@ impl Storage for Disk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let open =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let mut file = match open {
+            // The lock is taken on the open file, which need not be writable.
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path)?,
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {

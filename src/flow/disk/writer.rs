@@ -104,9 +104,9 @@ impl Store {
                 events: at.events + batch.events(),
                 bytes: at.bytes + batch.bytes(),
                 segment: at.segment,
-                offset: at.offset + record.len(),
+                offset: at.offset + record.stored_len(),
             };
-            group.len += record.len();
+            group.len += record.stored_len();
             group.events += batch.events();
             group.planned.push(Appended { start: at, end });
             group.records.push(record);
