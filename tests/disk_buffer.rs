@@ -218,11 +218,12 @@ fn an_unknown_version_stops_the_start_and_names_the_file() {
 /// A small file system of its own; `None` without the rights to mount one.
 struct Mount<'a>(&'a Path);
 
-impl Mount<'_> {
-    fn tmpfs(at: &Path, size: &str) -> Option<Mount<'_>> {
+impl<'a> Mount<'a> {
+    fn tmpfs(at: &'a Path, size: &str) -> Option<Mount<'a>> {
         fs::create_dir_all(at).ok()?;
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o"]).arg(format!("size={size}"));
-        mounted.args(["tmpfs"]).arg(at).status().is_ok_and(|s| s.success()).then_some(Mount(at))
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o"]).arg(format!("size={size}")).arg("tmpfs").arg(at);
+        mount.status().is_ok_and(|s| s.success()).then_some(Mount(at))
     }
 
     fn remount(&self, options: &str) -> bool {

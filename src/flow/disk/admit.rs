@@ -45,6 +45,12 @@ impl Stage {
                 }
                 Err(Refused::TooLarge) => self.drop_first(Reason::Oversize),
                 Err(Refused::Io(e)) => {
+                    // Another program filled the disk; what this buffer holds of it for nothing is given back.
+                    if e.kind() == std::io::ErrorKind::StorageFull
+                        && self.store.reclaim().is_ok_and(|any| any)
+                    {
+                        continue;
+                    }
                     self.note_trouble("write", &e);
                     return self.refuse_inbox();
                 }

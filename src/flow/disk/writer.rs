@@ -134,13 +134,26 @@ impl Store {
                 return Err(Refused::Full);
             }
             // Nothing waits: what is there may go, and any one record may come.
-            self.active = None;
-            self.remove_first(self.segments.len()).map_err(Refused::Io)?;
+            self.reclaim().map_err(Refused::Io)?;
         }
         if self.active.is_none() || grown {
             self.start_segment().map_err(Refused::Io)?;
         }
         Ok(())
+    }
+
+    /// Gives back the room of settled records, when all are. True if there was any.
+    ///
+    /// # Errors
+    /// From the file system.
+    pub fn reclaim(&mut self) -> io::Result<bool> {
+        let any = self.disk_bytes() > self.segments.len() as u64 * SEGMENT_HEADER;
+        if !self.is_settled() {
+            return Ok(false);
+        }
+        self.active = None;
+        self.remove_first(self.segments.len())?;
+        Ok(any)
     }
 
     fn start_segment(&mut self) -> io::Result<()> {
