@@ -16,6 +16,7 @@ const GROUP_BYTES: u64 = 4 << 20;
 impl Stage {
     /// Writes what has come, until there is nothing more or it has to wait.
     pub(super) fn admit(&mut self) {
+        let mut together = usize::MAX;
         loop {
             self.fill_inbox();
             self.pass_by();
@@ -26,11 +27,13 @@ impl Stage {
                 return self.refuse_inbox();
             }
             let mut appended = Vec::new();
-            let result = self.store.append(self.inbox.iter().map(|lease| lease.batch()), &mut appended);
+            let batches = self.inbox.iter().take(together).map(|lease| lease.batch());
+            let result = self.store.append(batches, &mut appended);
             for place in appended {
                 self.took(place);
             }
             match result {
+                Ok(()) if !self.inbox.is_empty() => {}
                 Ok(()) => {
                     self.status.full.store(false, Relaxed);
                     self.clear_trouble();
@@ -45,11 +48,16 @@ impl Stage {
                 }
                 Err(Refused::TooLarge) => self.drop_first(Reason::Oversize),
                 Err(Refused::Io(e)) => {
-                    // Another program filled the disk; what this buffer holds of it for nothing is given back.
-                    if e.kind() == std::io::ErrorKind::StorageFull
-                        && self.store.reclaim().is_ok_and(|any| any)
-                    {
-                        continue;
+                    if e.kind() == std::io::ErrorKind::StorageFull {
+                        // The disk is smaller than the buffer may be: what it holds for nothing is given back, and
+                        // what does not fit together may fit one by one.
+                        if self.store.reclaim().is_ok_and(|any| any) {
+                            continue;
+                        }
+                        if together > 1 && self.inbox.len() > 1 {
+                            together = 1;
+                            continue;
+                        }
                     }
                     self.note_trouble("write", &e);
                     return self.refuse_inbox();

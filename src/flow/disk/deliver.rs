@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::reader::ReadBack;
 use super::stage::Stage;
+use crate::base::clock;
 use crate::batch::Outcome;
 use crate::flow::meter::Reason;
 
@@ -99,6 +100,10 @@ impl Stage {
         let settled = self.window.first_open().unwrap_or_else(|| self.store.read_point());
         if settled.seq > self.store.acked().seq {
             self.unpersisted = true;
+            if self.trouble.no_space && settled.seq >= self.store.end().seq {
+                // Room can be given back now.
+                self.trouble.retry_at = self.trouble.retry_at.map(|_| clock::now());
+            }
             if let Err(e) = self.store.ack_to(settled) {
                 self.note_trouble("remove settled segments of", &e);
             }

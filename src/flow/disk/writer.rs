@@ -152,6 +152,8 @@ impl Store {
             return Ok(false);
         }
         self.active = None;
+        // An open file keeps its room, whatever its name.
+        self.dirty.clear();
         self.remove_first(self.segments.len())?;
         Ok(any)
     }
