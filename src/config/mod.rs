@@ -54,7 +54,7 @@ pub use root::{
 };
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
-pub use shared::{BufferFull, BufferOptions, BufferType};
+pub use shared::{BufferCompression, BufferFull, BufferOptions, BufferType};
 pub use tls::{TlsServerOptions, TlsVersion};
 pub use types::{Listen, Located, OneOrMany};
 

@@ -6,6 +6,7 @@ mod chain;
 mod component;
 mod context;
 mod descriptor;
+pub mod disk;
 mod limit;
 mod links;
 mod meter;
