@@ -2,14 +2,18 @@
 //! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
 
 mod answer;
+pub mod body;
+pub mod commit;
 pub mod entrance;
 mod gate;
 pub mod guard;
 mod http2;
 pub mod id;
+pub mod ingest;
 mod lines;
 mod link;
 mod listener;
+pub mod mount;
 pub mod notes;
 pub mod params;
 pub mod problem;
