@@ -2,6 +2,7 @@
 //! a handshake, whose files may change while it runs.
 
 pub mod certificate;
+mod failures;
 pub mod pem;
 pub mod server;
 
