@@ -112,7 +112,7 @@ impl LineFramer {
             framed.spans.push(Span::new(framed.consumed, rest.len() - framed.consumed));
             framed.consumed = rest.len();
         }
-        self.skipping = false;
+        self.place = Place::Start;
     }
 
     /// The stream has ended: what is left is a line too, if there is any of it.
