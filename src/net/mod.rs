@@ -5,6 +5,7 @@ mod answer;
 pub mod entrance;
 pub mod guard;
 pub mod id;
+pub mod inbound;
 mod lines;
 mod listener;
 pub mod notes;
