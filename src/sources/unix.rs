@@ -165,7 +165,9 @@ impl Source for Unix {
     }
 }
 
-/// Connections that came before weir ends are still accepted, but not more than this many.
+/// Connections that came before weir ends are still accepted, until none comes for this long.
+const LAST_ARRIVALS_WAIT: Duration = Duration::from_millis(20);
+/// And not more than this many.
 const LAST_ARRIVALS_MAX: usize = 4096;
 
 impl Unix {
@@ -181,11 +183,18 @@ impl Unix {
         let (slots, connections) = (Arc::new(Semaphore::new(*max_connections)), TaskTracker::new());
         let mut last = LAST_ARRIVALS_MAX;
         loop {
-            let accepted = tokio::select! {
-                biased;
-                // First, so that who has connected before the end is heard.
-                accepted = accept(&listener, &slots), if last > 0 => accepted,
-                () = cx.shutdown.draining() => break,
+            let arrival = accept(&listener, &slots);
+            let accepted = if cx.shutdown.is_draining() {
+                // Whoever has connected and sent before the end is heard.
+                match tokio::time::timeout(LAST_ARRIVALS_WAIT, arrival).await {
+                    Ok(accepted) if last > 0 => accepted,
+                    _ => break,
+                }
+            } else {
+                tokio::select! {
+                    accepted = arrival => accepted,
+                    () = cx.shutdown.draining() => continue,
+                }
             };
             last -= usize::from(cx.shutdown.is_draining());
             let (stream, slot) = match accepted {
