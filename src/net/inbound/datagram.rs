@@ -298,7 +298,7 @@ impl Run<'_> {
         let filled = self.bunch.drain(..).filter(|rows| !rows.builder.is_empty());
         let batches: Vec<Batch> = filled.map(|rows| rows.builder.finish(Receipt::none())).collect();
         let mut unsent = Unsent { batches: batches.into_iter(), meter: self.meter };
-        while let Some(batch) = unsent.batches.next() {
+        for batch in unsent.batches.by_ref() {
             out.send(batch).await;
         }
     }
