@@ -31,7 +31,7 @@ pub mod tls;
 pub mod toml_file;
 pub mod types;
 
-pub use access::{AccessOptions, AuthOptions};
+pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
 pub use component::{Catalog, ComponentKind, Section};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use effective::render_effective;
