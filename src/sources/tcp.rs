@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::base::shutdown::Shutdown;
@@ -18,6 +19,7 @@ use crate::codec::lines::OversizeOption;
 use crate::config::{AccessOptions, Listen, TlsServerOptions, options};
 use crate::flow::{BuildCx, Component, Fault, Outlet, Source, TaskCx};
 use crate::net::inbound::stream::Receiver;
+use crate::net::inbound::{REQUEST_OPTIONS, refuse_access_options};
 use crate::net::{Arrival, EntranceConfig};
 
 options! {
@@ -41,13 +43,15 @@ options! {
         pub keep_alive: Duration = Duration::from_secs(60),
         /// Encrypts connections. `source` is then the name in the sender's certificate, if it shows one.
         pub tls: Option<TlsServerOptions> = None,
-        /// Who may connect, and how many at a time.
+        /// Who may connect, and how many at a time; 20,000 where `max_connections` does not say. What limits requests has no meaning here.
         pub access: Option<AccessOptions> = None,
         /// Allows `listen` on an address that other machines reach, without `access.allow` or client certificates.
         pub insecure_public: bool = false,
     }
 }
 
+/// Connections at a time where `access.max_connections` does not say; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 20_000;
 /// Connections that came before weir ends are still accepted, until none comes for this long.
 const LAST_ARRIVALS_WAIT: Duration = Duration::from_millis(20);
 /// And not more than this many.
@@ -72,7 +76,9 @@ impl Component for TcpSource {
     fn build(options: TcpSourceOptions, cx: &mut BuildCx<'_>) -> Option<TcpSource> {
         let TcpSourceOptions { listen, tls, access, insecure_public, .. } = &options;
         let entrance =
-            EntranceConfig::build(listen, tls.as_ref(), access.as_ref(), None, *insecure_public, cx)?;
+            EntranceConfig::build(listen, tls.as_ref(), access.as_ref(), None, *insecure_public, cx);
+        let sound = refuse_access_options(cx, "requests", REQUEST_OPTIONS);
+        let entrance = entrance.filter(|_| sound)?;
         Some(TcpSource { entrance, component: cx.site.id(), options })
     }
 }
@@ -91,18 +97,28 @@ impl Source for TcpSource {
             shutdown: cx.shutdown.clone(),
         };
         let (serving, connections) = (Arc::new(serving), TaskTracker::new());
-        let serve = |arrival: Arrival| {
+        let serve = |arrival: Arrival, slot: OwnedSemaphorePermit| {
             let serving = serving.clone();
-            drop(task::spawn(connections.track_future(async move { serving.serve(arrival).await })));
+            drop(task::spawn(connections.track_future(async move {
+                serving.serve(arrival).await;
+                drop(slot);
+            })));
         };
-        while let Some(arrival) = entrance.accept(&cx.shutdown).await {
-            serve(arrival);
+        let slots = Arc::new(Semaphore::new(self.connections_max()));
+        loop {
+            let free = tokio::select! {
+                free = slots.clone().acquire_owned() => free,
+                () = cx.shutdown.draining() => break,
+            };
+            let (Ok(slot), Some(arrival)) = (free, entrance.accept(&cx.shutdown).await) else { break };
+            serve(arrival, slot);
         }
         // Whoever has connected and sent before the end is heard.
         let accepting = Shutdown::new();
         for _ in 0..LAST_ARRIVALS_MAX {
+            let Ok(slot) = slots.clone().try_acquire_owned() else { break };
             match tokio::time::timeout(LAST_ARRIVALS_WAIT, entrance.accept(&accepting)).await {
-                Ok(Some(arrival)) => serve(arrival),
+                Ok(Some(arrival)) => serve(arrival, slot),
                 _ => break,
             }
         }
@@ -110,6 +126,14 @@ impl Source for TcpSource {
         connections.close();
         connections.wait().await;
         Ok(())
+    }
+}
+
+impl TcpSource {
+    /// Most connections at a time; the guard's own limit, if there is one, refuses instead.
+    fn connections_max(&self) -> usize {
+        let set = self.options.access.as_ref().and_then(|access| access.max_connections);
+        set.unwrap_or(0).max(CONNECTIONS_MAX)
     }
 }
 

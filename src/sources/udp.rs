@@ -13,8 +13,8 @@ use crate::codec::lines::OversizeOption;
 use crate::config::{AccessOptions, Listen, choices, options};
 use crate::flow::{BuildCx, Component, Fault, Outlet, Source, TaskCx};
 use crate::net::Guard;
-use crate::net::inbound::UdpDrops;
 use crate::net::inbound::datagram::{DatagramReceiver, DatagramSocket, Events};
+use crate::net::inbound::{CONNECTION_OPTIONS, REQUEST_OPTIONS, UdpDrops, refuse_access_options};
 
 choices! {
     /// What is an event in a datagram.
@@ -46,7 +46,8 @@ options! {
         pub receive_buffer: ByteCount = ByteCount::mib(4),
         /// Whose datagrams are taken: `allow` and `deny`. What limits connections has no meaning here.
         pub access: Option<AccessOptions> = None,
-        /// Allows `listen` on an address that other machines reach, without `access.allow`.
+        /// Allows `listen` on an address that other machines reach, without `access.allow`: whoever reaches it can
+        /// write rows in anybody's name.
         pub insecure_public: bool = false,
     }
 }
@@ -74,18 +75,8 @@ impl Component for Udp {
             cx.error("listen", format!("other machines can reach `{listen}`, and nothing guards the source"))
                 .hint("listen on 127.0.0.1, set access.allow, or set insecure_public = true");
         }
-        let idle: Vec<&str> = match cx.node.get("access") {
-            Some(access) => {
-                let has = |key: &&str| access.get(key).is_some();
-                CONNECTION_OPTIONS.iter().copied().filter(has).collect()
-            }
-            None => Vec::new(),
-        };
-        if let Some(key) = idle.first() {
-            cx.error("access", format!("`access.{key}` has no meaning for datagrams"))
-                .hint("only `allow` and `deny` do; `rate_limit` on the pipeline limits events");
-            sound = false;
-        }
+        sound &= refuse_access_options(cx, "connections", CONNECTION_OPTIONS);
+        sound &= refuse_access_options(cx, "requests", REQUEST_OPTIONS);
         let guard = match &options.access {
             Some(access) => Some(Arc::new(Guard::build(Some(access), None, cx)?)),
             None => None,
@@ -94,22 +85,14 @@ impl Component for Udp {
     }
 }
 
-/// Options of `access` that are about connections and requests.
-const CONNECTION_OPTIONS: &[&str] = &[
-    "max_connections",
-    "max_connections_per_ip",
-    "requests_per_second",
-    "global_requests_per_second",
-    "burst",
-    "status_code",
-    "message",
-];
-
 #[async_trait]
 impl Source for Udp {
     async fn run(&mut self, out: &Outlet, cx: &TaskCx) -> Result<(), Fault> {
         let listen = &self.options.listen;
         let failed = |e: io::Error| Fault::retry(format!("cannot listen on {listen} (UDP): {}", why(&e)));
+        if let Some(guard) = &self.guard {
+            guard.load(&self.component, &cx.shared).map_err(Fault::retry)?;
+        }
         let socket = UdpSocket::bind((listen.host.as_str(), listen.port)).await.map_err(failed)?;
         let granted = receive_buffer(&socket, self.options.receive_buffer.as_usize()).map_err(failed)?;
         if granted < self.options.receive_buffer.as_usize() {
@@ -226,6 +209,17 @@ mod tests {
         assert_eq!(testing::wait_lines(&mut run.inlet, 1).await, [largest]);
     }
 
+    #[tokio::test]
+    async fn who_may_not_send_is_counted() {
+        let run = start(json!({ "access": { "deny": ["127.0.0.0/8"] } })).await;
+        run.to.send(b"a\nb").unwrap();
+        run.cx.shutdown.drain();
+        run.run.await.unwrap().unwrap();
+        let counts = run.out.meter().snapshot();
+        assert_eq!((counts.dropped(Reason::Refused), counts.delivered_events), (1, 0));
+        assert!(counts.balances());
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn what_the_kernel_drops_is_counted() {
         use crate::flow::{Bounds, Branch, Chain, Intake, Meter, Queue, WhenFull};
@@ -271,6 +265,13 @@ mod tests {
         assert_eq!(
             errors(json!({ "listen": "0.0.0.0:514" })),
             ["other machines can reach `0.0.0.0:514`, and nothing guards the source"]
+        );
+        assert_eq!(
+            errors(json!({ "listen": "127.0.0.1:514", "access": { "max_connections": 1, "burst": 5 } })),
+            [
+                "`access.max_connections` has no meaning here: there are no connections to limit",
+                "`access.burst` has no meaning here: there are no requests to limit",
+            ]
         );
         let access = json!({ "allow": ["10.0.0.0/8"] });
         testing::build::<Udp>(ComponentKind::Source, json!({ "listen": "0.0.0.0:514", "access": access }))

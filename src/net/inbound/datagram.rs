@@ -14,14 +14,13 @@ use tokio::io::Interest;
 use tokio::net::{UdpSocket, UnixDatagram};
 
 use super::drops::UdpDrops;
-use super::seldom::Seldom;
 use crate::base::clock::{self, Instant};
 use crate::base::shutdown::Shutdown;
 use crate::batch::{Batch, BatchBuilder, Origin, Receipt};
 use crate::codec::framing::Oversize;
 use crate::codec::lines::count_oversize;
 use crate::flow::{Meter, Outlet, Reason};
-use crate::net::guard::{Admission, Guard};
+use crate::net::guard::Guard;
 
 /// Room for one datagram, in bytes. UDP's longest is shorter; a longer one over a Unix socket is cut and counted.
 const DATAGRAM_BYTES_MAX: usize = 256 << 10;
@@ -114,7 +113,6 @@ struct Datagram {
 struct Rows {
     sender: Sender,
     builder: BatchBuilder,
-    _admission: Option<Admission>,
 }
 
 /// A running receiver.
@@ -122,12 +120,25 @@ struct Run<'a> {
     receiver: &'a DatagramReceiver,
     meter: &'a Meter,
     buffer: Vec<u8>,
-    origins: HashMap<Sender, Arc<Origin>>,
+    /// Of those who may send; `None` of those who may not.
+    origins: HashMap<Sender, Option<Arc<Origin>>>,
     bunch: SmallVec<[Rows; 8]>,
-    refusals: Seldom,
 }
 
 impl DatagramReceiver {
+    /// The origin of the sender's rows; `None` if it may not send.
+    fn origin(&self, sender: Sender) -> Option<Arc<Origin>> {
+        let label = match sender {
+            Sender::Local => self.local_label.clone(),
+            Sender::Address(address) => {
+                // The guard counts and tells of those it refuses. A place among connections is not held.
+                self.guard.as_ref().map(|guard| guard.admit(address)).transpose().ok()?;
+                address.to_string()
+            }
+        };
+        Some(Arc::new(Origin::new(&self.component, &label)))
+    }
+
     /// Receives from `socket` until `shutdown` drains; then takes what waits in it. `drops`
     /// tells what the kernel dropped.
     ///
@@ -146,7 +157,6 @@ impl DatagramReceiver {
             buffer: vec![0; DATAGRAM_BYTES_MAX],
             origins: HashMap::new(),
             bunch: SmallVec::new(),
-            refusals: Seldom::default(),
         };
         let mut dropped = 0;
         let mut look_at: Option<Instant> = None;
@@ -268,29 +278,13 @@ impl Run<'_> {
         if let Some(at) = self.bunch.iter().position(|rows| rows.sender == sender) {
             return Some(at);
         }
-        let admission = match (&self.receiver.guard, sender) {
-            (Some(guard), Sender::Address(address)) => match guard.admit(address.to_canonical()) {
-                Ok(admission) => Some(admission),
-                Err(refusal) => {
-                    if let Some(left_out) = self.refusals.now() {
-                        tracing::debug!(peer = %address, left_out, "datagram refused: {refusal}");
-                    }
-                    return None;
-                }
-            },
-            _ => None,
-        };
         if self.origins.len() >= SENDERS_MAX {
             self.origins.clear();
         }
-        let DatagramReceiver { component, local_label, .. } = self.receiver;
-        let label = || match sender {
-            Sender::Address(address) => address.to_string(),
-            Sender::Local => local_label.clone(),
-        };
-        let origin = self.origins.entry(sender).or_insert_with(|| Arc::new(Origin::new(component, &label())));
-        let builder = BatchBuilder::new(origin.clone());
-        self.bunch.push(Rows { sender, builder, _admission: admission });
+        let receiver = self.receiver;
+        let origin = self.origins.entry(sender).or_insert_with(|| receiver.origin(sender));
+        let builder = BatchBuilder::new(origin.clone()?);
+        self.bunch.push(Rows { sender, builder });
         Some(self.bunch.len() - 1)
     }
 
