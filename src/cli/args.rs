@@ -75,6 +75,9 @@ pub struct QuickArgs {
     /// Follow the files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub input_file: Vec<String>,
+    /// Take lines from whoever connects to this address; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub input_tcp: Vec<String>,
     /// Read standard input
     #[arg(long)]
     pub input_stdin: bool,

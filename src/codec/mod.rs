@@ -4,6 +4,7 @@
 pub mod compression;
 pub mod decode;
 pub mod encode;
+pub mod frames;
 pub mod framing;
 pub mod json;
 pub mod lines;

@@ -23,6 +23,10 @@ pub enum Reason {
     NoSpace,
     /// A disk buffer could not write the rows, or not read them back.
     BufferFault,
+    /// Datagrams found the socket's buffer full: the pipeline was slower than their senders.
+    SocketBuffer,
+    /// Whoever sent the datagrams may not (`access`).
+    Refused,
     /// The component failed on these rows (a bug, caught).
     Fault,
     /// weir was forced to stop before the rows were delivered.
@@ -31,7 +35,7 @@ pub enum Reason {
 
 impl Reason {
     /// Number of reasons.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 12;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Reason; Reason::COUNT] = [
@@ -43,6 +47,8 @@ impl Reason {
         Reason::Rejected,
         Reason::NoSpace,
         Reason::BufferFault,
+        Reason::SocketBuffer,
+        Reason::Refused,
         Reason::Fault,
         Reason::Aborted,
     ];
@@ -58,6 +64,8 @@ impl Reason {
             Reason::Rejected => "rejected",
             Reason::NoSpace => "no_space",
             Reason::BufferFault => "buffer_fault",
+            Reason::SocketBuffer => "socket_buffer",
+            Reason::Refused => "refused",
             Reason::Fault => "fault",
             Reason::Aborted => "aborted",
         }

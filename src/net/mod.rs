@@ -9,6 +9,7 @@ mod gate;
 pub mod guard;
 mod http2;
 pub mod id;
+pub mod inbound;
 pub mod ingest;
 mod lines;
 mod link;

@@ -7,3 +7,6 @@ pub mod generate;
 pub mod http;
 pub mod pipeline;
 pub mod stdin;
+pub mod tcp;
+pub mod udp;
+pub mod unix;
