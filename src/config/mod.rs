@@ -27,6 +27,7 @@ pub mod schema;
 pub mod secret;
 pub mod shared;
 pub mod target;
+pub mod tls_client;
 pub mod toml_file;
 pub mod types;
 
@@ -54,6 +55,7 @@ pub use root::{
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
 pub use shared::{BufferFull, BufferOptions, BufferType};
+pub use tls_client::TlsClientOptions;
 pub use types::{Listen, Located, OneOrMany};
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
 
 mod answer;
+pub mod dial;
 mod guard;
 pub mod id;
 mod lines;
@@ -17,6 +18,7 @@ pub mod segment;
 pub mod select;
 pub mod subscriber;
 mod timed;
+pub mod tls;
 
 pub use answer::{MANY_PATH, only_read};
 pub use lines::serve_lines;
