@@ -12,6 +12,7 @@ pub mod params;
 pub mod problem;
 mod pump;
 pub mod query_string;
+pub mod requests;
 pub mod ring;
 mod router;
 pub mod segment;
