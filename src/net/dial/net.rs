@@ -206,7 +206,10 @@ mod tests {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let endpoint = Endpoint::new("127.0.0.1", closed.port());
         let error = NetDial::default().dial(&endpoint).await.unwrap_err().to_string();
-        assert_eq!(error, format!("cannot connect to {closed}: connection refused; hint: is the receiver running?"));
+        assert_eq!(
+            error,
+            format!("cannot connect to {closed}: connection refused; hint: is the receiver running?")
+        );
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let dial = NetDial {
             connect_timeout: Duration::from_millis(100),

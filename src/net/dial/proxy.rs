@@ -114,7 +114,10 @@ impl Target {
         }
         request.push_str("\r\n");
         let failed = |why: &str| {
-            io::Error::new(io::ErrorKind::ConnectionRefused, format!("the proxy {proxy} opens no tunnel to {to}: {why}"))
+            io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                format!("the proxy {proxy} opens no tunnel to {to}: {why}"),
+            )
         };
         stream.write_all(request.as_bytes()).await?;
         stream.flush().await?;
@@ -134,7 +137,9 @@ impl Target {
         let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).unwrap_or_default();
         match status {
             s if s.starts_with('2') => Ok(()),
-            "407" => Err(failed("it wants a user and a password; hint: proxy = \"http://user:password@host:port\"")),
+            "407" => Err(failed(
+                "it wants a user and a password; hint: proxy = \"http://user:password@host:port\"",
+            )),
             _ => Err(failed(&line.chars().filter(|c| !c.is_control()).take(120).collect::<String>())),
         }
     }
@@ -150,7 +155,9 @@ mod tests {
         assert_eq!(target.endpoint.to_string(), "proxy.example:3128");
         assert_eq!(STANDARD.decode(target.credentials.as_ref().unwrap()).unwrap(), b"us@er:p:ss");
         assert!(!format!("{target:?}").contains("p:ss"));
-        for bad in ["", "proxy:3128", "https://proxy:1", "http://proxy", "http://us%4:x@proxy:1", "socks5://p:1"] {
+        for bad in
+            ["", "proxy:3128", "https://proxy:1", "http://proxy", "http://us%4:x@proxy:1", "socks5://p:1"]
+        {
             let why = parse(bad).unwrap_err();
             assert!(why.contains("expected"), "{bad}: {why}");
         }
@@ -195,6 +202,13 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(HEAD_BYTES_MAX * 2);
         theirs.write_all(&endless).await.unwrap();
         let target = parse("http://proxy:3128").unwrap();
-        assert!(target.open(&mut ours, &Endpoint::new("logs", 1)).await.unwrap_err().to_string().contains("does not end"));
+        assert!(
+            target
+                .open(&mut ours, &Endpoint::new("logs", 1))
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("does not end")
+        );
     }
 }

@@ -54,6 +54,16 @@ impl ClientTls {
             cx.error("tls", format!("invalid `server_name`: {name:?} is not a host name or an address"));
             return None;
         }
+        if options.insecure_skip_verify {
+            let (at, origin) = (cx.at.key("tls"), cx.node.get("tls").unwrap_or(cx.node).origin.clone());
+            cx.diagnostics
+                .warning(
+                    &origin,
+                    "`insecure_skip_verify`: whoever is in between can read and change every event",
+                )
+                .path(&at)
+                .hint("set `ca_file` to the certificate of the authority that signed the server's");
+        }
         Some(ClientTls::new(options.clone(), alpn))
     }
 
@@ -171,21 +181,26 @@ fn invalid(why: String) -> io::Error {
 
 /// The certificates of a PEM file, at least one.
 fn certificates(what: &str, path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    let failed = |why: String, hint: &str| invalid(format!("cannot read the {what} file {path}: {why}; hint: {hint}"));
-    let text = std::fs::read(path).map_err(|e| failed(e.to_string(), "check the path and who may read it"))?;
+    let failed =
+        |why: String, hint: &str| invalid(format!("cannot read the {what} file {path}: {why}; hint: {hint}"));
+    let text =
+        std::fs::read(path).map_err(|e| failed(e.to_string(), "check the path and who may read it"))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
-        Ok(found) if found.is_empty() => {
-            Err(failed("there is no certificate in it".to_owned(), "a PEM file has -----BEGIN CERTIFICATE-----"))
-        }
+        Ok(found) if found.is_empty() => Err(failed(
+            "there is no certificate in it".to_owned(),
+            "a PEM file has -----BEGIN CERTIFICATE-----",
+        )),
         Ok(found) => Ok(found),
         Err(e) => Err(failed(e.to_string(), "it must be PEM")),
     }
 }
 
 fn private_key(path: &str) -> io::Result<PrivateKeyDer<'static>> {
-    let failed = |why: String, hint: &str| invalid(format!("cannot read the key file {path}: {why}; hint: {hint}"));
-    let text = std::fs::read(path).map_err(|e| failed(e.to_string(), "check the path and who may read it"))?;
+    let failed =
+        |why: String, hint: &str| invalid(format!("cannot read the key file {path}: {why}; hint: {hint}"));
+    let text =
+        std::fs::read(path).map_err(|e| failed(e.to_string(), "check the path and who may read it"))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|e| {
         failed(e.to_string(), "it must be PEM, PKCS#8, PKCS#1 or SEC1, and not protected by a password")
     })
@@ -195,7 +210,9 @@ fn private_key(path: &str) -> io::Result<PrivateKeyDer<'static>> {
 fn explain(server_name: &str, error: io::Error) -> io::Error {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         let why = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the server closed the connection; hint: does it speak TLS?".to_owned(),
+            io::ErrorKind::UnexpectedEof => {
+                "the server closed the connection; hint: does it speak TLS?".to_owned()
+            }
             _ => error.to_string(),
         };
         return io::Error::new(error.kind(), format!("TLS handshake with {server_name} failed: {why}"));
@@ -204,9 +221,9 @@ fn explain(server_name: &str, error: io::Error) -> io::Error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "set `tls.ca_file` to the certificate of the authority that signed it"
         }
-        Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "set `tls.server_name` to a name the certificate has"
-        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "set `tls.server_name` to a name the certificate has",
         Error::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
@@ -223,7 +240,10 @@ fn explain(server_name: &str, error: io::Error) -> io::Error {
         _ => "",
     };
     let hint = if hint.is_empty() { String::new() } else { format!("; hint: {hint}") };
-    io::Error::new(io::ErrorKind::InvalidData, format!("TLS handshake with {server_name} failed: {tls}{hint}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("TLS handshake with {server_name} failed: {tls}{hint}"),
+    )
 }
 
 /// Believes every certificate, and still checks that the server holds its key.
