@@ -3,6 +3,7 @@
 //! collected, never thrown, and point at that place.
 
 pub mod component;
+pub mod delivery;
 pub mod diagnostics;
 pub mod effective;
 pub mod environment;
@@ -31,6 +32,7 @@ pub mod toml_file;
 pub mod types;
 
 pub use component::{Catalog, ComponentKind, Section};
+pub use delivery::{BatchOptions, ClientAuthOptions, ClientBasicOptions, RetryBackoff, RetryOptions};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use effective::render_effective;
 pub use environment::Environment;
