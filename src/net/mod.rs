@@ -20,6 +20,7 @@ pub mod select;
 pub mod subscriber;
 mod timed;
 pub mod tls;
+pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
 pub use lines::serve_lines;

@@ -54,6 +54,16 @@ impl ClientTls {
             cx.error("tls", format!("invalid `server_name`: {name:?} is not a host name or an address"));
             return None;
         }
+        if options.insecure_skip_verify {
+            let (at, origin) = (cx.at.key("tls"), cx.node.get("tls").unwrap_or(cx.node).origin.clone());
+            cx.diagnostics
+                .warning(
+                    &origin,
+                    "`insecure_skip_verify`: whoever is in between can read and change every event",
+                )
+                .path(&at)
+                .hint("set `ca_file` to the certificate of the authority that signed the server's");
+        }
         Some(ClientTls::new(options.clone(), alpn))
     }
 
