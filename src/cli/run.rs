@@ -87,7 +87,7 @@ async fn drive(
     let services = Services {
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
-        serve: Box::new(move |listener, shutdown| web::serve(listener, served, policy, shutdown)),
+        serve: Box::new(move |entrance, shutdown| web::serve(entrance, served, policy, shutdown)),
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         let count = started.pipelines.len();

@@ -12,6 +12,7 @@ use super::from_node::{FromNode, read_table, wrong_form, wrong_type};
 use super::logging::LoggingOptions;
 use super::node::Node;
 use super::path::{Path, quote_string};
+use super::tls::TlsServerOptions;
 use super::types::{Listen, Located};
 use super::{choices, defaults, options};
 use crate::base::units::ByteCount;
@@ -42,6 +43,8 @@ options! {
         pub enabled: bool = true,
         /// Address to listen on.
         pub listen: Listen = Listen { host: "127.0.0.1".to_owned(), port: 8080 },
+        /// Encryption; clients then use `https://`, with HTTP/2 where they can.
+        pub tls: Option<TlsServerOptions> = None,
         /// Origins of web pages that may read from it, such as `https://logs.example.com`; `*` allows all.
         pub cors_origins: Vec<String> = Vec::new(),
         /// Allows listening beyond this machine without any guard: whoever reaches the port reads every log.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::guard;
+use super::guard::origin as guard;
 use super::listener::Server;
 use super::notes::{HeartbeatStyle, NoteStyle};
 use super::params::{StreamParams, Wire};
@@ -16,6 +16,7 @@ use super::query_string;
 use super::ring::Start;
 use super::router::{Route, StreamRoute};
 use super::segment::{Content, Form, Framing};
+use super::socket::Peer;
 use super::subscriber::{Seat, Subscriber, Wish};
 use crate::base::clock;
 use crate::batch::Timestamp;
@@ -35,13 +36,33 @@ pub(super) enum Reply {
 
 /// A stream about to begin.
 pub(super) struct Taken {
-    pub(super) head: Bytes,
+    wire: Wire,
+    cors: Option<HeaderValue>,
     pub(super) subscriber: Subscriber,
     pub(super) options: PumpOptions,
 }
 
-/// Answers one request.
-pub(super) async fn answer(server: &Server, request: Request<Incoming>) -> Reply {
+impl Taken {
+    /// The head of the response under HTTP/1, for a writer that has the socket to itself.
+    pub(super) fn head(&self) -> Bytes {
+        response_head(self.wire, self.options.chunked, self.cors.as_ref())
+    }
+
+    /// The response under HTTP/2, with a body that the pump feeds.
+    pub(super) fn response<B>(&self, body: B) -> Response<B> {
+        let (mut parts, _) = head_only(self.wire).into_parts();
+        if let Some(origin) = &self.cors {
+            parts.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            parts.headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+        Response::from_parts(parts, body)
+    }
+}
+
+/// Answers one request; `peer` is among its extensions for the services.
+pub(super) async fn answer(server: &Server, mut request: Request<Incoming>, peer: &Peer) -> Reply {
+    // For services that want to know who sends.
+    request.extensions_mut().insert(peer.clone());
     let cors = guard::allowed_origin(request.headers(), &server.policy.cors_origins);
     let reply = match route(server, request, cors.as_ref()).await {
         Ok(reply) => reply,
@@ -213,8 +234,7 @@ fn subscribe(
         }
     }
     let options = pump_options(streams, params.ping_event, wire, chunked);
-    let head = response_head(wire, chunked, cors);
-    Ok(Reply::Stream(Box::new(Taken { head, subscriber, options })))
+    Ok(Reply::Stream(Box::new(Taken { wire, cors: cors.cloned(), subscriber, options })))
 }
 
 fn pump_options(streams: &[Arc<StreamRoute>], ping_event: bool, wire: Wire, chunked: bool) -> PumpOptions {

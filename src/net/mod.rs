@@ -3,9 +3,12 @@
 
 mod answer;
 pub mod dial;
-mod guard;
+pub mod entrance;
+pub mod guard;
+mod http2;
 pub mod id;
 mod lines;
+mod link;
 mod listener;
 pub mod notes;
 pub mod params;
@@ -17,16 +20,21 @@ pub mod ring;
 mod router;
 pub mod segment;
 pub mod select;
+pub mod socket;
+mod stream_body;
 pub mod subscriber;
 mod timed;
 pub mod tls;
 pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
+pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};
-pub use pump::{PumpOptions, pump};
+pub use pump::PumpOptions;
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
+pub use socket::{Peer, Socket};
 
 #[cfg(test)]
 mod tests;

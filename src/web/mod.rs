@@ -16,16 +16,15 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::base::shutdown::Shutdown;
 use crate::flow::{Board, Shared};
 use crate::net::problem::{Body, Problem, respond};
-use crate::net::{self, Handler, Policy, Router, only_read};
+use crate::net::{self, Entrance, Handler, Policy, Router, only_read};
 
-/// Serves streams, status and pages on `listener` under `policy` until `shutdown` drains.
+/// Serves streams, status and pages to who comes in by `entrance`, under `policy` until `shutdown` drains.
 pub fn serve(
-    listener: TcpListener,
+    entrance: Entrance,
     shared: Arc<Shared>,
     policy: Policy,
     shutdown: Shutdown,
@@ -33,7 +32,7 @@ pub fn serve(
     let router = shared.get::<Router>();
     let api = Api::new(shared.get::<Board>(), router.clone(), shutdown.clone());
     async move {
-        if let Err(e) = net::serve(listener, router, Arc::new(api), policy, shutdown).await {
+        if let Err(e) = net::serve(entrance, router, Arc::new(api), policy, shutdown).await {
             tracing::error!("the shared router failed: {e}");
         }
     }

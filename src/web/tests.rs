@@ -11,7 +11,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::ComponentKind;
 use crate::flow::{Board, ComponentEntry, Health, Meter, PipelineEntry, Reason, Site, State};
-use crate::net::{Policy, Router, bind, serve};
+use crate::net::{Entrance, Policy, Router, bind, serve};
 
 struct Server {
     address: std::net::SocketAddr,
@@ -37,7 +37,13 @@ async fn server() -> Server {
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let api = Arc::new(Api::new(board.clone(), router.clone(), shutdown.clone()));
-    drop(task::spawn(serve(listener, router, api, Policy::default(), Shutdown::new())));
+    drop(task::spawn(serve(
+        Entrance::open(listener).unwrap(),
+        router,
+        api,
+        Policy::default(),
+        Shutdown::new(),
+    )));
     Server { address, board, shutdown }
 }
 
