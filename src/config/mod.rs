@@ -35,7 +35,9 @@ pub mod types;
 
 pub use access::{AccessOptions, AuthOptions};
 pub use component::{Catalog, ComponentKind, Section};
-pub use delivery::{BatchOptions, ClientAuthOptions, ClientBasicOptions, RetryBackoff, RetryOptions};
+pub use delivery::{
+    BatchOptions, ClientAuthOptions, ClientBasicOptions, ConcurrencyOption, RetryBackoff, RetryOptions,
+};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use effective::render_effective;
 pub use environment::Environment;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -53,8 +53,6 @@ pub struct NoAnswer {
     pub why: String,
     /// It took too long.
     pub timed_out: bool,
-    /// The connection broke while the body was on its way.
-    pub mid_body: bool,
 }
 
 impl fmt::Display for Answer {
@@ -66,11 +64,7 @@ impl fmt::Display for Answer {
 
 impl NoAnswer {
     fn new(why: impl Into<String>) -> NoAnswer {
-        NoAnswer { why: why.into(), timed_out: false, mid_body: false }
-    }
-
-    fn broken(error: &hyper::Error) -> NoAnswer {
-        NoAnswer::new(chain(error))
+        NoAnswer { why: why.into(), timed_out: false }
     }
 }
 
@@ -107,12 +101,17 @@ impl Client {
         &self.target
     }
 
-    /// Sends `payload` with `headers` and reads the answer. Cancel-safe: dropped, it takes its connection with it.
+    /// Sends `payload` with `headers`, and the field that names it, and reads the answer. Cancel-safe: dropped, it takes its connection with it.
     ///
     /// # Errors
     /// When no whole answer came back in time.
-    pub async fn send(&self, headers: &HeaderMap, payload: &Payload) -> Result<Answer, NoAnswer> {
-        match tokio::time::timeout(self.timeout, self.exchange(headers, payload)).await {
+    pub async fn send(
+        &self,
+        headers: &HeaderMap,
+        id: (HeaderName, HeaderValue),
+        payload: &Payload,
+    ) -> Result<Answer, NoAnswer> {
+        match tokio::time::timeout(self.timeout, self.exchange(headers, id, payload)).await {
             Ok(answered) => answered,
             Err(_) => {
                 let why = format!("no answer within {:?}", self.timeout);
@@ -121,12 +120,18 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, headers: &HeaderMap, payload: &Payload) -> Result<Answer, NoAnswer> {
+    async fn exchange(
+        &self,
+        headers: &HeaderMap,
+        id: (HeaderName, HeaderValue),
+        payload: &Payload,
+    ) -> Result<Answer, NoAnswer> {
         let mut fresh = false;
         loop {
             let mut connection = self.pool.take(fresh).await?;
             let (body, taken) = payload.body();
-            let request = self.request(headers, body, connection.is_h2());
+            let mut request = self.request(headers, body, connection.is_h2());
+            request.headers_mut().insert(id.0.clone(), id.1.clone());
             let response = match connection.send(request).await {
                 Ok(response) => response,
                 // The receiver may have closed it just before: the other end of every kept connection.
@@ -134,10 +139,7 @@ impl Client {
                     fresh = true;
                     continue;
                 }
-                Err(error) => {
-                    let mid_body = payload.bytes() > 0 && !error.is_canceled();
-                    return Err(NoAnswer { mid_body, ..NoAnswer::broken(&error) });
-                }
+                Err(error) => return Err(NoAnswer::new(chain(&error))),
             };
             let whole = || taken.load(Relaxed);
             let (status, wait) = (response.status(), retry_after(response.headers()));

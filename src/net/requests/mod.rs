@@ -4,8 +4,16 @@
 mod client;
 mod concurrency;
 mod connection;
+mod delivery;
+mod dispatch;
+mod encode;
+mod headers;
+#[cfg(test)]
+mod hostile_tests;
+mod notices;
 mod payload;
 mod pool;
+mod rejects;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -13,6 +21,9 @@ mod verdict;
 
 pub use client::{Answer, Client, NoAnswer};
 pub use concurrency::{ADAPTIVE_MAX, Concurrency, Finished};
+pub use dispatch::{Dispatch, DispatchOptions};
+pub use encode::{BodyEncoder, Layout};
+pub use headers::Headers;
 pub use payload::{Payload, PayloadBody};
 pub use url::{Target, UrlError};
 pub use verdict::{Verdict, retry_after};

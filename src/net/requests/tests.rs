@@ -59,6 +59,11 @@ fn payload(bytes: usize) -> Payload {
     Payload::new((0..bytes.div_ceil(1000)).map(|i| Bytes::from(vec![b'x'; 1000.min(bytes - i * 1000)])))
 }
 
+async fn send(client: &Client, payload: &Payload) -> Result<Answer, NoAnswer> {
+    let id = (http::HeaderName::from_static("x-id"), http::HeaderValue::from_static("1"));
+    client.send(&HeaderMap::new(), id, payload).await
+}
+
 /// What arrived: method, target, host, length.
 type Seen = Arc<Mutex<Vec<(String, usize)>>>;
 
@@ -79,14 +84,14 @@ async fn one_connection_serves_request_after_request() {
         task::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service));
     });
     for _ in 0..5 {
-        let answer = client.send(&HeaderMap::new(), &payload(100_500)).await.unwrap();
+        let answer = send(&client, &payload(100_500)).await.unwrap();
         assert_eq!((answer.verdict, answer.to_string()), (Verdict::Taken, "200 OK: thanks".to_owned()));
     }
     assert_eq!((pipes.dialed.load(SeqCst), client.waiting_connections()), (1, 1));
     assert_eq!(seen.lock().unwrap()[4], ("POST /in?a=b Some(\"logs.test\")".to_owned(), 100_500));
     // Its age is up: the name is looked up again.
     tokio::time::advance(Duration::from_secs(301)).await;
-    client.send(&HeaderMap::new(), &payload(1)).await.unwrap();
+    send(&client, &payload(1)).await.unwrap();
     assert_eq!((pipes.dialed.load(SeqCst), client.waiting_connections()), (2, 1));
 }
 
@@ -100,10 +105,10 @@ async fn http_2_shares_one_connection() {
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         task::spawn(builder.serve_connection(TokioIo::new(io), service));
     });
-    client.send(&HeaderMap::new(), &payload(10)).await.unwrap();
+    send(&client, &payload(10)).await.unwrap();
     let many = (0..20).map(|_| {
         let client = client.clone();
-        task::spawn(async move { client.send(&HeaderMap::new(), &payload(100_000)).await.unwrap().verdict })
+        task::spawn(async move { send(&client, &payload(100_000)).await.unwrap().verdict })
     });
     for sent in many.collect::<Vec<_>>() {
         assert_eq!(sent.await.unwrap(), Verdict::Taken);
@@ -144,7 +149,7 @@ async fn a_kept_connection_that_breaks_is_replaced_at_once() {
         });
     });
     for _ in 0..2 {
-        let answer = client.send(&HeaderMap::new(), &payload(3)).await.unwrap();
+        let answer = send(&client, &payload(3)).await.unwrap();
         assert_eq!(answer.verdict, Verdict::Taken);
     }
     assert_eq!(pipes.dialed.load(SeqCst), 2);
@@ -161,7 +166,7 @@ async fn half_an_answer_is_none() {
         let (client, pipes) = client(false, move |mut io, _| {
             task::spawn(async move { answer_raw(&mut io, 3, said).await });
         });
-        let error = client.send(&HeaderMap::new(), &payload(3)).await.unwrap_err();
+        let error = send(&client, &payload(3)).await.unwrap_err();
         assert!(error.why.contains(why) && !error.timed_out, "{error:?}");
         assert_eq!((pipes.dialed.load(SeqCst), client.waiting_connections()), (1, 0), "{error:?}");
     }
@@ -180,7 +185,7 @@ async fn the_deadline_holds_against_silence_and_drops() {
             });
         });
         let start = clock::now();
-        let error = client.send(&HeaderMap::new(), &payload(3)).await.unwrap_err();
+        let error = send(&client, &payload(3)).await.unwrap_err();
         assert!(error.timed_out, "{error:?}");
         assert_eq!((start.elapsed().as_secs(), client.waiting_connections()), (10, 0));
     }
@@ -199,11 +204,11 @@ async fn an_early_answer_counts_for_what_it_says_and_ends_the_connection() {
         })
     };
     let (client, _) = early(b"HTTP/1.1 413 Too Much\r\ncontent-length: 0\r\n\r\n");
-    let answer = client.send(&HeaderMap::new(), &payload(2_000_000)).await.unwrap();
+    let answer = send(&client, &payload(2_000_000)).await.unwrap();
     assert_eq!((answer.verdict, client.waiting_connections()), (Verdict::Rows, 0));
     // Whoever says yes without having read everything has not got everything.
     let (client, _) = early(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    let error = client.send(&HeaderMap::new(), &payload(2_000_000)).await.unwrap_err();
+    let error = send(&client, &payload(2_000_000)).await.unwrap_err();
     assert!(error.why.contains("before it had the whole request"), "{error:?}");
 }
 
@@ -220,7 +225,7 @@ async fn an_endless_answer_is_not_read_to_its_end() {
             while io.write_all(&[b'x'; 1000]).await.is_ok() {}
         });
     });
-    let answer = client.send(&HeaderMap::new(), &payload(3)).await.unwrap();
+    let answer = send(&client, &payload(3)).await.unwrap();
     assert!(answer.to_string().starts_with("400 Bad Request: line one [31mline two xxx"), "{answer}");
     assert!(answer.quote.len() <= 200 && answer.retry_after == Some(Duration::from_secs(7)));
     assert_eq!(client.waiting_connections(), 0);
