@@ -219,7 +219,6 @@ impl<'a> Dispatch<'a> {
 
     /// The request of the first piece, made now if it was not yet; `None` when it came out too large and was cut in
     /// two instead.
-    #[expect(clippy::type_complexity, reason = "read by one caller, two lines further up")]
     async fn prepare(
         &self,
         delivery: &mut Delivery,
