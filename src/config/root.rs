@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::access::{AccessOptions, AuthOptions};
 use super::component::{ComponentKind, Section};
 use super::diagnostics::Diagnostics;
 use super::field::Shape;
@@ -45,7 +46,12 @@ options! {
         pub listen: Listen = Listen { host: "127.0.0.1".to_owned(), port: 8080 },
         /// Encryption; clients then use `https://`, with HTTP/2 where they can.
         pub tls: Option<TlsServerOptions> = None,
-        /// Origins of web pages that may read from it, such as `https://logs.example.com`; `*` allows all.
+        /// Who may connect, and how much one may ask.
+        pub access: Option<AccessOptions> = None,
+        /// Who one has to be.
+        pub auth: Option<AuthOptions> = None,
+        /// Origins of web pages that may read from it, such as `https://logs.example.com`; `*` allows all. Pages of
+        /// other origins can neither read anything nor hold a stream.
         pub cors_origins: Vec<String> = Vec::new(),
         /// Allows listening beyond this machine without any guard: whoever reaches the port reads every log.
         pub insecure_public: bool = false,

@@ -30,7 +30,10 @@ pub(super) fn server(
         diagnostics,
         claims: &mut own,
     };
-    let entrance = EntranceConfig::build(listen, tls, None, None, options.insecure_public, &mut cx);
+    let entrance = {
+        let (access, auth) = (options.access.as_ref(), options.auth.as_ref());
+        EntranceConfig::build(listen, tls, access, auth, options.insecure_public, &mut cx)
+    };
     // An address that was left to its default still has a name of its own.
     claims.extend(own.into_iter().map(|claim| Claim { at: at.key("listen"), ..claim }));
     entrance

@@ -79,7 +79,7 @@ pub async fn run(
     on_started: impl FnOnce(&Started),
 ) -> Result<RunReport, StartError> {
     let entrance = match &plan.server {
-        Some(server) => Some(bind(server).await?),
+        Some(server) => Some(bind(server, &services.shared).await?),
         None => None,
     };
     let server = entrance.as_ref().map(Entrance::local_addr);
@@ -147,10 +147,11 @@ pub async fn run(
 }
 
 /// Binds the shared listener.
-async fn bind(server: &EntranceConfig) -> Result<Entrance, StartError> {
-    server.bind_as("server").await.map_err(|e| {
+async fn bind(server: &EntranceConfig, shared: &Arc<Shared>) -> Result<Entrance, StartError> {
+    server.bind_as("server", shared).await.map_err(|e| {
         let (message, hint) = match e {
             BindError::Tls(e) => (e.message, Some(e.hint)),
+            BindError::Guard(why) => (format!("server.auth: {why}"), None),
             BindError::Address(e) => {
                 let said = e.to_string();
                 let (message, hint) = said.split_once("; hint: ").unwrap_or((&said, ""));

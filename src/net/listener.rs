@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::{Reply, Taken, answer};
 use super::entrance::{Arrival, Entrance, Visitor};
+use super::guard::Guard;
 use super::http2;
 use super::problem::Body;
 use super::pump::pump_socket;
@@ -65,6 +66,8 @@ pub(super) struct Server {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) policy: Policy,
     pub(super) shutdown: Shutdown,
+    /// Who may ask.
+    pub(super) guard: Arc<Guard>,
     /// Whether the listener is reachable from this machine only; then a name that is not this machine's own is
     /// some web page's attempt to read it.
     pub(super) loopback: bool,
@@ -137,7 +140,8 @@ pub async fn serve(
     let loopback = entrance.local_addr().ip().to_canonical().is_loopback();
     let slots = Arc::new(Semaphore::new(policy.connections_max));
     let connections = TaskTracker::new();
-    let server = Server { router, handler, policy, shutdown: shutdown.clone(), loopback, connections };
+    let (shutdown_too, guard) = (shutdown.clone(), entrance.guard().clone());
+    let server = Server { router, handler, policy, shutdown: shutdown_too, guard, loopback, connections };
     let server = Arc::new(server);
     while let Some((arrival, slot)) = arrive(&entrance, &slots, &shutdown).await {
         let (served, peer) = (server.clone(), arrival.peer);

@@ -2,14 +2,19 @@
 //! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
 
 mod answer;
+pub mod body;
+pub mod commit;
 pub mod dial;
 pub mod entrance;
+mod gate;
 pub mod guard;
 mod http2;
 pub mod id;
+pub mod ingest;
 mod lines;
 mod link;
 mod listener;
+pub mod mount;
 pub mod notes;
 pub mod params;
 pub mod problem;
@@ -29,6 +34,7 @@ pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use gate::{TICKET_PATH, Unrecognised};
 pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};

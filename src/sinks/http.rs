@@ -12,7 +12,10 @@ use crate::base::units::ByteCount;
 use crate::batch::Batch;
 use crate::codec::encode::{Format, RowEncoder};
 use crate::codec::template::TimestampFormat;
-use crate::config::{FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults, options};
+use crate::config::{
+    AccessOptions, AuthOptions, FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults,
+    options,
+};
 use crate::flow::{BuildCx, Component, Fault, Inlet, Meter, Sink, TaskCx};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::problem::{Body, Problem};
@@ -63,6 +66,10 @@ options! {
         pub listen: Option<Listen> = None,
         /// Encryption of the connections to `listen`; the shared router's is `server.tls`.
         pub tls: Option<TlsServerOptions> = None,
+        /// Who may connect to `listen`, and how much one may ask; for the shared router it is `server.access`.
+        pub access: Option<AccessOptions> = None,
+        /// Who one has to be at `listen`; for the shared router it is `server.auth`.
+        pub auth: Option<AuthOptions> = None,
         /// Path of the stream: `/<pipeline>/stream`, and with `listen` also `/stream`, unless set.
         pub stream_path: Option<String> = None,
         /// Path where the stream tells how it stands, as JSON: with `listen` `/status`, otherwise none unless set.
@@ -121,17 +128,25 @@ impl Component for Http {
         let tls = options.tls.as_ref();
         let entrance = match &options.listen {
             Some(listen) => {
-                EntranceConfig::build(listen, tls, None, None, options.insecure_public, cx).map(Some)
+                let (access, auth) = (options.access.as_ref(), options.auth.as_ref());
+                EntranceConfig::build(listen, tls, access, auth, options.insecure_public, cx).map(Some)
             }
             None => {
                 stream_paths.iter().for_each(|path| cx.claim("route", path, "stream_path"));
                 status_paths.iter().for_each(|path| cx.claim("route", path, "status_path"));
-                if tls.is_some() {
+                let given = [
+                    ("tls", tls.is_some()),
+                    ("access", options.access.is_some()),
+                    ("auth", options.auth.is_some()),
+                ];
+                for (key, _) in given.into_iter().filter(|(_, given)| *given) {
                     cx.error(
-                        "tls",
-                        "`tls` has no effect without `listen`: the shared router serves the stream",
+                        key,
+                        format!(
+                            "`{key}` has no effect without `listen`: the shared router serves the stream"
+                        ),
                     )
-                    .hint("set server.tls, or give the sink a `listen` of its own");
+                    .hint(format!("set server.{key}, or give the sink a `listen` of its own"));
                     sound = false;
                 }
                 Some(None)

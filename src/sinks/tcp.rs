@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use crate::base::units::ByteCount;
 use crate::batch::Batch;
 use crate::codec::encode::{Format, RowEncoder};
-use crate::config::{FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults, options};
+use crate::config::{
+    AccessOptions, FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults, options,
+};
 use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::ring::{Ring, RingBounds};
@@ -55,6 +57,8 @@ options! {
         pub listen: Listen,
         /// Encryption of the connections.
         pub tls: Option<TlsServerOptions> = None,
+        /// Who may connect; limits on requests do not apply.
+        pub access: Option<AccessOptions> = None,
         /// What every new client is sent first.
         pub history: TcpHistoryOptions = defaults(),
         /// Signs of life while there is nothing to say.
@@ -89,7 +93,8 @@ impl Component for Tcp {
     fn build(options: TcpOptions, cx: &mut BuildCx<'_>) -> Option<Tcp> {
         let format = Format::build(options.format.as_ref(), FormatType::Json, cx);
         let (listen, tls) = (&options.listen, options.tls.as_ref());
-        let entrance = EntranceConfig::build(listen, tls, None, None, options.insecure_public, cx);
+        let entrance =
+            EntranceConfig::build(listen, tls, options.access.as_ref(), None, options.insecure_public, cx);
         let mut sound = true;
         if options.write_timeout.is_zero() {
             cx.error("write_timeout", "`write_timeout` is out of range: it must be longer than zero");
