@@ -338,3 +338,69 @@ impl Sink for HttpClient {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::ComponentKind;
+    use crate::testing;
+
+    fn build(options: Value) -> Result<HttpClient, Vec<String>> {
+        testing::build::<HttpClient>(ComponentKind::Sink, options)
+    }
+
+    #[test]
+    fn mistakes_are_told_and_passwords_are_not() {
+        let url = "http://h/";
+        for (options, why) in [
+            (json!({}), "no receiver"),
+            (json!({ "url": url, "urls": [url] }), "`url` and `urls` are both set"),
+            (json!({ "url": "h:80" }), "it needs http:// or https:// in front"),
+            (json!({ "urls": [url, "http://u:secret@h/"] }), "invalid URL: it holds a user or a password"),
+            (json!({ "url": url, "headers": { "a b": "x" } }), "is not the name of a header"),
+            (json!({ "url": url, "headers": { "Content-Length": "5" } }), "follows from the body"),
+            (json!({ "url": url, "auth": {} }), "exactly one of"),
+            (
+                json!({ "url": url, "body": "json_array", "format": { "type": "raw" } }),
+                "needs events that are JSON",
+            ),
+            (json!({ "url": url, "retry": { "initial_delay": "1m" } }), "`max_delay` is shorter"),
+            (json!({ "url": url, "proxy": "socks5://u:secret@h:1" }), "proxies are reached by http"),
+            (json!({ "url": url, "tls": { "key_file": "k" } }), "belong together"),
+            (json!({ "url": url, "concurrency": 0 }), "no number of requests"),
+        ] {
+            let errors = build(options.clone()).expect_err("it is refused").join("\n");
+            assert!(errors.contains(why) && !errors.contains("secret"), "{options}: {errors}");
+        }
+    }
+
+    #[test]
+    fn every_option_finds_its_place() {
+        let sink = build(json!({
+            "urls": ["https://a/x", "https://10.0.0.1:8443/x", "http://c/"], "strategy": "least_pending", "method": "PUT",
+            "headers": { "x-a": "1" }, "auth": { "bearer": "t" }, "compression": "snappy", "body": "json_array",
+            "concurrency": 3, "tls": { "server_name": "logs.test" }, "proxy": "http://p:1", "dead_letter": "d",
+        }))
+        .unwrap();
+        let names: Vec<_> = sink.targets.iter().map(|t| t.endpoint.tls.as_deref()).collect();
+        assert_eq!(names, [Some("logs.test"), Some("logs.test"), None]);
+        assert!(!format!("{sink:?}").contains("\"t\""));
+        let cx = testing::task_cx(ComponentKind::Sink, "http_client", std::path::Path::new("/none"));
+        let options = sink.dispatch_options(&sink.dial(), Rng::seeded(1), &cx);
+        assert_eq!((options.clients.len(), options.concurrency.limit()), (3, 3));
+        assert_eq!(options.encoder.content_type(), "application/json");
+        assert_eq!((options.encoder.content_encoding(), sink.method.as_str()), (Some("snappy"), "PUT"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_cannot_be_read_is_told_at_the_start() {
+        let mut sink =
+            build(json!({ "url": "http://h/", "headers": { "x": { "file": "/none/x" } } })).unwrap();
+        let (_queue, mut inlet) = testing::queue();
+        let cx = testing::task_cx(ComponentKind::Sink, "http_client", std::path::Path::new("/none"));
+        let fault = sink.run(&mut inlet, &cx).await.unwrap_err();
+        assert!(fault.why().contains("cannot read the secret file /none/x"), "{fault}");
+    }
+}

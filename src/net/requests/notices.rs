@@ -22,6 +22,8 @@ struct Said {
     /// When attempts began to fail, and how many have.
     failing: Option<(Instant, u64)>,
     failure_said: Option<Instant>,
+    /// The log knows of this failure, so that it must hear of its end.
+    told: bool,
     /// Somebody must mend something; health says so.
     unready: bool,
     rejected_said: Option<Instant>,
@@ -56,6 +58,7 @@ impl Notices {
         }
         if is_due(said.failure_said, now) {
             said.failure_said = Some(now);
+            said.told = true;
             let hint = if setup { "; nothing is lost, rows wait until this is mended" } else { "" };
             tracing::warn!(component = %self.cx.site.id(), failures, "{target}: {why}{hint}");
         }
@@ -64,8 +67,9 @@ impl Notices {
     /// Rows were delivered.
     pub(super) fn delivered(&self) {
         let mut said = self.lock();
+        let told = std::mem::take(&mut said.told);
         if let Some((since, failures)) = said.failing.take()
-            && said.failure_said.take().is_some()
+            && told
         {
             let after = since.elapsed();
             tracing::info!(component = %self.cx.site.id(), failures, "delivers again after {after:.1?}");
