@@ -60,10 +60,11 @@ fn python(place: &Place, args: &[&str]) -> Python {
     place.write("receiver.py", RECEIVER);
     let mut command = Command::new("python3");
     command.arg("receiver.py").args(args).current_dir(place.dir()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = command.spawn().expect("python3 starts");
     let mut port = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    Python(child, port.trim().parse().unwrap())
+    let output = child.stdout.take().expect("it is piped");
+    BufReader::new(output).read_line(&mut port).expect("it says its port");
+    Python(child, port.trim().parse().expect("a port"))
 }
 
 fn sorted(bytes: &[u8]) -> Vec<String> {

@@ -21,10 +21,10 @@ use crate::config::{
 use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
 use crate::net::dial::{Dial, Endpoint, NetDial, Proxy};
 use crate::net::requests::{
-    BodyEncoder, Client, Concurrency, Dispatch, DispatchOptions, Headers, Layout, Target,
+    BodyEncoder, Client, Concurrency, Dispatch, DispatchOptions, Headers, Layout, Probes, Target,
 };
 use crate::net::tls::client::ClientTls;
-use crate::net::upstream::{BreakerPolicy, Strategy, Upstreams};
+use crate::net::upstream::{BreakerPolicy, Strategy, Trials, Upstreams};
 
 choices! {
     /// Which of several receivers gets the next request.
@@ -77,6 +77,17 @@ choices! {
 }
 
 options! {
+    /// How a receiver that failed is asked whether it is back.
+    pub struct HttpHealthOptions {
+        /// The path that is asked with GET; 2xx is a yes.
+        pub path: String,
+        /// How often.
+        #[range(Duration::from_millis(100)..=Duration::from_secs(3600))]
+        pub interval: Duration = Duration::from_secs(5),
+    }
+}
+
+options! {
     /// Options of the `http_client` sink.
     pub struct HttpClientOptions {
         /// Where events are sent: an `http://` or `https://` URL. Redirects are not followed.
@@ -85,6 +96,8 @@ options! {
         pub urls: Vec<String> = Vec::new(),
         /// Which of them gets the next request.
         pub strategy: HttpStrategy = HttpStrategy::Failover,
+        /// How a receiver that failed is asked whether it is back. Default: the next request finds out.
+        pub health: Option<HttpHealthOptions> = None,
         /// The request method.
         pub method: HttpMethod = HttpMethod::Post,
         /// Header fields of every request; values may be secrets.
@@ -124,6 +137,8 @@ options! {
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     targets: Vec<Target>,
+    /// Where each of them is asked for its health.
+    probed: Option<Vec<Target>>,
     method: Method,
     headers: Headers,
     format: Format,
@@ -144,6 +159,7 @@ impl Component for HttpClient {
         let tls_options = options.tls.clone().unwrap_or_else(defaults);
         let tls = ClientTls::build(&tls_options, &["h2", "http/1.1"], cx);
         let targets = targets(&options, tls.as_ref(), cx);
+        let probed = probed(&options, targets.as_deref().unwrap_or_default(), cx);
         let headers = headers(&options, cx);
         let proxy = proxy(&options, cx);
         if let Some(name) = &options.dead_letter {
@@ -164,8 +180,9 @@ impl Component for HttpClient {
             HttpMethod::Put => Method::PUT,
             HttpMethod::Patch => Method::PATCH,
         };
-        let (targets, headers, format, tls, proxy) = (targets?, headers?, format?, tls?, proxy?);
-        Some(HttpClient { targets, method, headers, format, tls, proxy, options })
+        let (targets, probed, headers, format) = (targets?, probed?, headers?, format?);
+        let (tls, proxy) = (tls?, proxy?);
+        Some(HttpClient { targets, probed, method, headers, format, tls, proxy, options })
     }
 }
 
@@ -220,6 +237,23 @@ fn targets(
         }
     }
     sound.then_some(targets)
+}
+
+/// The places that are asked for the targets' health, if they are.
+fn probed(
+    options: &HttpClientOptions,
+    targets: &[Target],
+    cx: &mut BuildCx<'_>,
+) -> Option<Option<Vec<Target>>> {
+    let Some(health) = &options.health else { return Some(None) };
+    let places: Result<Vec<Target>, _> = targets.iter().map(|target| target.at(&health.path)).collect();
+    match places {
+        Ok(places) => Some(Some(places)),
+        Err(error) => {
+            cx.error("health", format!("invalid `path`: {}", error.why));
+            None
+        }
+    }
 }
 
 fn headers(options: &HttpClientOptions, cx: &mut BuildCx<'_>) -> Option<Headers> {
@@ -280,7 +314,7 @@ impl HttpClient {
             pause_initial: retry.initial_delay,
             pause_max: retry.max_delay,
             doubles: retry.backoff == RetryBackoff::Exponential,
-            ..BreakerPolicy::default()
+            trials: if self.probed.is_some() { Trials::Probe } else { Trials::Work },
         };
         let endpoints: Vec<Endpoint> = self.targets.iter().map(|target| target.endpoint.clone()).collect();
         Upstreams::new(endpoints, strategy, policy, Rng::from_entropy())
@@ -306,11 +340,19 @@ impl HttpClient {
         if let Some(coding) = encoder.content_encoding() {
             headers.set_default(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
-        let client = |target: &Target| {
-            Arc::new(Client::new(target.clone(), self.method.clone(), options.timeout, dial.clone()))
+        let clients = |targets: &[Target], method: &Method| {
+            let client = |target: &Target| {
+                Arc::new(Client::new(target.clone(), method.clone(), options.timeout, dial.clone()))
+            };
+            targets.iter().map(client).collect()
         };
+        let probes = self.probed.as_deref().zip(options.health.as_ref()).map(|(places, health)| Probes {
+            clients: clients(places, &Method::GET),
+            interval: health.interval,
+        });
         DispatchOptions {
-            clients: self.targets.iter().map(client).collect(),
+            clients: clients(&self.targets, &self.method),
+            probes,
             upstreams: self.upstreams(),
             encoder,
             headers,
@@ -330,6 +372,7 @@ impl HttpClient {
 impl Sink for HttpClient {
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
         let options = self.dispatch_options(&self.dial(), Rng::from_entropy(), cx);
+        options.headers.forget();
         // A secret that cannot be read is told at the start, not with the first event.
         options.headers.resolve().await.map_err(Fault::retry)?;
         // Ready whether the receiver is there or not: rows wait in the buffer until it is.
@@ -370,6 +413,7 @@ mod tests {
             (json!({ "url": url, "proxy": "socks5://u:secret@h:1" }), "proxies are reached by http"),
             (json!({ "url": url, "tls": { "key_file": "k" } }), "belong together"),
             (json!({ "url": url, "concurrency": 0 }), "no number of requests"),
+            (json!({ "url": url, "health": { "path": "up" } }), "a path begins with /"),
         ] {
             let errors = build(options.clone()).expect_err("it is refused").join("\n");
             assert!(errors.contains(why) && !errors.contains("secret"), "{options}: {errors}");

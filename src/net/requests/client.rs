@@ -101,14 +101,14 @@ impl Client {
         &self.target
     }
 
-    /// Sends `payload` with `headers`, and the field that names it, and reads the answer. Cancel-safe: dropped, it takes its connection with it.
+    /// Sends `payload` with `headers`, and the field that names it, if any, and reads the answer. Cancel-safe: dropped, it takes its connection with it.
     ///
     /// # Errors
     /// When no whole answer came back in time.
     pub async fn send(
         &self,
         headers: &HeaderMap,
-        id: (HeaderName, HeaderValue),
+        id: Option<(HeaderName, HeaderValue)>,
         payload: &Payload,
     ) -> Result<Answer, NoAnswer> {
         match tokio::time::timeout(self.timeout, self.exchange(headers, id, payload)).await {
@@ -123,7 +123,7 @@ impl Client {
     async fn exchange(
         &self,
         headers: &HeaderMap,
-        id: (HeaderName, HeaderValue),
+        id: Option<(HeaderName, HeaderValue)>,
         payload: &Payload,
     ) -> Result<Answer, NoAnswer> {
         let mut fresh = false;
@@ -131,7 +131,9 @@ impl Client {
             let mut connection = self.pool.take(fresh).await?;
             let (body, taken) = payload.body();
             let mut request = self.request(headers, body, connection.is_h2());
-            request.headers_mut().insert(id.0.clone(), id.1.clone());
+            if let Some((name, value)) = &id {
+                request.headers_mut().insert(name, value.clone());
+            }
             let response = match connection.send(request).await {
                 Ok(response) => response,
                 // The receiver may have closed it just before: the other end of every kept connection.
@@ -161,7 +163,9 @@ impl Client {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         request.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        if self.method != Method::GET {
+            request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
         if h2 {
             *request.uri_mut() = self.target.uri.clone();
         } else {

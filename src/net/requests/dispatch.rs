@@ -17,6 +17,7 @@ use super::delivery::{Delivery, Prepared};
 use super::encode::BodyEncoder;
 use super::headers::Headers;
 use super::notices::Notices;
+use super::probes::Probes;
 use super::rejects::Rejects;
 use super::verdict::Verdict;
 use crate::base::clock::{self, Instant};
@@ -49,6 +50,8 @@ pub struct DispatchOptions {
     pub concurrency: Concurrency,
     /// The pipeline that takes what is refused for good.
     pub dead_letter: Option<String>,
+    /// How receivers that failed are asked whether they are back; without it, the next request finds out.
+    pub probes: Option<Probes>,
     /// For pauses and the names of requests.
     pub rng: Rng,
 }
@@ -65,6 +68,7 @@ pub struct Dispatch<'a> {
     retry: RetryOptions,
     concurrency: Mutex<Concurrency>,
     rejects: Rejects,
+    probes: Option<Probes>,
     notices: Notices,
     rng: Mutex<Rng>,
     run_id: u64,
@@ -99,6 +103,7 @@ impl<'a> Dispatch<'a> {
             retry: options.retry,
             concurrency: Mutex::new(options.concurrency),
             rejects: Rejects::new(options.dead_letter, cx),
+            probes: options.probes,
             notices: Notices::new(cx),
             rng: Mutex::new(rng),
             run_id,
@@ -112,6 +117,7 @@ impl<'a> Dispatch<'a> {
         let mut gather = Gather::new(GatherLimits { options: self.batch.clone(), row_overhead });
         let mut lanes = Lanes { under_way: FuturesUnordered::new(), waiting: Vec::new() };
         let (mut ended, mut hurried) = (false, false);
+        let mut probing = std::pin::pin!(self.probe());
         loop {
             let changed = self.upstreams.changed();
             let wake = self.launch(&mut lanes, inlet.waiting_events() > 0);
@@ -136,6 +142,7 @@ impl<'a> Dispatch<'a> {
                 }
                 () = sleep_until(wake), if wake.is_some() => {}
                 () = changed => {}
+                () = &mut probing => {}
                 () = self.cx.shutdown.draining(), if !hurried => {
                     hurried = true;
                     let latest = clock::now() + DRAINING_DELAY_MAX;
@@ -144,6 +151,14 @@ impl<'a> Dispatch<'a> {
             }
         }
         self.rejects.end();
+    }
+
+    /// Asks failed receivers whether they are back; has no end.
+    async fn probe(&self) {
+        match &self.probes {
+            Some(probes) => probes.run(&self.upstreams, &self.headers).await,
+            None => std::future::pending().await,
+        }
     }
 
     fn delivery(&self, gathered: Gathered) -> Delivery {
@@ -203,7 +218,7 @@ impl<'a> Dispatch<'a> {
             }
         };
         let begun = clock::now();
-        let answered = client.send(&headers, (ID_HEADER, id), &payload).await;
+        let answered = client.send(&headers, Some((ID_HEADER, id)), &payload).await;
         let now = clock::now();
         let (answers, overloaded) = match &answered {
             Ok(answer) => (true, answer.verdict == Verdict::Overloaded),

@@ -249,6 +249,7 @@ fn scene(seed: u64, concurrency: Concurrency, coding: Option<Compression>, endpo
         retry,
         concurrency,
         dead_letter: Some("rejects".to_owned()),
+        probes: None,
         rng,
     };
     Scene { hostile, cx, inlet: Inlet::new(queue.clone()), queue, options }
@@ -382,4 +383,76 @@ impl Dial for Deaf {
         });
         Ok(Connection::over(ours))
     }
+}
+
+/// Who was asked, after how many seconds, what.
+type Asked = Arc<Mutex<Vec<(&'static str, u64, String)>>>;
+
+/// Two receivers; the first is away for a minute. Probes find out when it is back, no rows are risked on it.
+#[derive(Debug)]
+struct Away {
+    begun: clock::Instant,
+    host: &'static str,
+    seen: Asked,
+}
+
+#[async_trait]
+impl Dial for Away {
+    async fn dial(&self, _: &Endpoint) -> io::Result<Connection> {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let (host, seen, begun) = (self.host, self.seen.clone(), self.begun);
+        task::spawn(async move {
+            let mut buffer = Vec::new();
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = theirs.read(&mut chunk).await {
+                buffer.extend_from_slice(&chunk[..n]);
+                if !buffer.ends_with(b"\n") {
+                    continue;
+                }
+                let line = String::from_utf8_lossy(&buffer).lines().next().unwrap().to_owned();
+                let at = begun.elapsed().as_secs();
+                seen.lock().unwrap().push((host, at, line));
+                let answer = if host == "first" && at < 60 { "500 No" } else { "200 OK" };
+                say(&mut theirs, &format!("{answer}\r\ncontent-length: 0\r\n\r\n")).await;
+                buffer.clear();
+            }
+        });
+        Ok(Connection::over(ours))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_failed_is_asked_before_it_gets_rows_again() {
+    let Scene { mut cx, queue, mut inlet, options, .. } = scene(1, Concurrency::Fixed(1), None, 1);
+    cx.shared = Arc::default();
+    let (begun, seen) = (clock::now(), Asked::default());
+    let client = |host, path: &str, method| {
+        let dial = Arc::new(Away { begun, host, seen: seen.clone() });
+        let target = Target::parse(&format!("http://{host}{path}")).unwrap();
+        Arc::new(Client::new(target, method, TIMEOUT, dial))
+    };
+    let clients =
+        |path, method: Method| vec![client("first", path, method.clone()), client("second", path, method)];
+    let probes = Some(Probes { clients: clients("/up", Method::GET), interval: Duration::from_secs(5) });
+    let policy = BreakerPolicy { trials: crate::net::upstream::Trials::Probe, ..BreakerPolicy::default() };
+    let places = vec![Endpoint::new("first", 80), Endpoint::new("second", 80)];
+    let upstreams = Upstreams::new(places, Strategy::Failover, policy, Rng::seeded(1));
+    let clients = clients("/in", Method::POST);
+    let options = DispatchOptions { clients, upstreams, probes, dead_letter: None, ..options };
+    let writing = task::spawn(async move {
+        for i in 0..120 {
+            queue.push(Batch::from_lines("t", [format!("row {i}")])).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        queue.close();
+    });
+    Dispatch::new(options, &cx).run(&mut inlet).await;
+    writing.await.unwrap();
+    let seen = seen.lock().unwrap();
+    let rows = |host| seen.iter().filter(move |s| s.0 == host && s.2.starts_with("POST /in ")).map(|s| s.1);
+    assert_eq!(rows("first").filter(|at| *at < 60).count(), 1, "one failure is enough: {seen:?}");
+    let back = rows("first").find(|at| *at >= 60).unwrap();
+    assert!((60..=95).contains(&back) && rows("second").all(|at| at <= back), "{seen:?}");
+    assert_eq!(rows("first").count() + rows("second").count(), 121);
+    assert!(seen.iter().any(|s| s.0 == "first" && s.2.starts_with("GET /up ")));
 }

@@ -13,6 +13,7 @@ mod hostile_tests;
 mod notices;
 mod payload;
 mod pool;
+mod probes;
 mod rejects;
 #[cfg(test)]
 mod tests;
@@ -25,5 +26,6 @@ pub use dispatch::{Dispatch, DispatchOptions};
 pub use encode::{BodyEncoder, Layout};
 pub use headers::Headers;
 pub use payload::{Payload, PayloadBody};
+pub use probes::Probes;
 pub use url::{Target, UrlError};
 pub use verdict::{Verdict, retry_after};

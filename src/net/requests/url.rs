@@ -61,8 +61,28 @@ impl Target {
         let endpoint = Endpoint::new(host, port);
         let endpoint = if secure { endpoint.with_tls(None) } else { endpoint };
         let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        // `http://host?query` has a path, too, which is not written.
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let path = path.parse().map_err(|_| wrong("its path is not one"))?;
         Ok(Target { endpoint, uri, path, text: text.into() })
+    }
+
+    /// Another path (and query) at the same place.
+    ///
+    /// # Errors
+    /// When it is none: it begins with `/`.
+    pub fn at(&self, path: &str) -> Result<Target, UrlError> {
+        let place = match self.text.find("://").map(|at| at + 3) {
+            Some(start) => {
+                &self.text[..self.text[start..].find(['/', '?']).map_or(self.text.len(), |n| start + n)]
+            }
+            None => &self.text,
+        };
+        if !path.starts_with('/') {
+            return Err(UrlError { why: "a path begins with /", secret: false });
+        }
+        let other = Target::parse(&format!("{place}{path}"))?;
+        Ok(Target { endpoint: self.endpoint.clone(), ..other })
     }
 
     /// The value of the `host` header.
@@ -93,6 +113,11 @@ mod tests {
         assert_eq!(target.endpoint, Endpoint::new("::1", 8443).with_tls(None));
         assert_eq!((target.host(), target.path.to_string()), ("[::1]:8443", "/".to_owned()));
         assert_eq!(target.to_string(), "https://[::1]:8443");
+        assert_eq!(target.at("/healthz").unwrap().to_string(), "https://[::1]:8443/healthz");
+        let asking = Target::parse("http://h?a=/b").unwrap();
+        assert_eq!(asking.path, "/?a=/b");
+        assert_eq!(asking.at("/healthz?x").unwrap().to_string(), "http://h/healthz?x");
+        assert!(asking.at("healthz").is_err());
     }
 
     #[test]
