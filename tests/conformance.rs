@@ -1,8 +1,10 @@
 //! What every component of the registry owes, whoever wrote it: its example passes `check`, it becomes ready,
 //! it drains in order, its accounts balance, and it survives a forced end.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use logweir::base::shutdown::Shutdown;
@@ -11,6 +13,39 @@ use logweir::engine::{self, Plan, RunReport, Services};
 use logweir::flow::{Board, Descriptor, Shared};
 use logweir::registry::COMPONENTS;
 use serde_json::{Value, json};
+
+/// Somebody who takes every HTTP request, for as long as the test runs.
+fn receiver() -> SocketAddr {
+    fn take(stream: TcpStream) -> std::io::Result<()> {
+        let (mut answers, mut requests) = (stream.try_clone()?, BufReader::new(stream));
+        loop {
+            let mut length = 0;
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if requests.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = n.trim().parse().expect("a length");
+                }
+            }
+            std::io::copy(&mut requests.by_ref().take(length), &mut std::io::sink())?;
+            answers.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        }
+    }
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    *ADDRESS.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || take(stream));
+            }
+        });
+        address
+    })
+}
 
 /// The component's example as a section, with paths moved below `dir` and ports freed.
 fn section(descriptor: &Descriptor, dir: &Path) -> Value {
@@ -30,6 +65,9 @@ fn contain(value: &mut Value, dir: &Path) {
         Value::Object(map) => {
             if let Some(listen) = map.get_mut("listen") {
                 *listen = json!("127.0.0.1:0");
+            }
+            if let Some(url) = map.get_mut("url") {
+                *url = json!(format!("http://{}/", receiver()));
             }
             for (key, item) in map.iter_mut() {
                 // Routes are not paths of this machine.

@@ -93,6 +93,9 @@ pub struct QuickArgs {
     /// Append the lines to a file; may be repeated
     #[arg(long, value_name = "PATH")]
     pub output_file: Vec<String>,
+    /// Send the lines, as JSON, to an HTTP receiver; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub output_http: Vec<String>,
     /// Name of the pipeline, as it appears in its URLs
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -109,15 +109,15 @@ impl Quick {
 
     fn sinks(&self) -> Vec<Node> {
         let mut sinks = Vec::new();
-        if self.flags.output_stdout || self.flags.output_file.is_empty() {
+        let QuickArgs { output_stdout, output_file, output_http, .. } = &self.flags;
+        if *output_stdout || (output_file.is_empty() && output_http.is_empty()) {
             sinks.push(component("console", []));
         }
         sinks.extend(
-            self.flags
-                .output_file
-                .iter()
-                .map(|path| component("file", [("path", flag("--output-file", path))])),
+            output_file.iter().map(|path| component("file", [("path", flag("--output-file", path))])),
         );
+        let urls = output_http.iter();
+        sinks.extend(urls.map(|url| component("http_client", [("url", flag("--output-http", url))])));
         sinks.push(component("http", []));
         sinks
     }
@@ -165,6 +165,7 @@ mod tests {
             include: vec!["x".into()],
             exclude: vec!["y".into(), "z".into()],
             output_file: vec!["o".into()],
+            output_http: vec!["http://h/".into()],
             name: Some("app".into()),
             ..QuickArgs::default()
         };
@@ -177,7 +178,12 @@ mod tests {
             made["filters"],
             json!([{"type": "include", "patterns": ["x"]}, {"type": "exclude", "patterns": ["y", "z"]}])
         );
-        assert_eq!(made["sinks"], json!([{"type": "file", "path": "o"}, {"type": "http"}]));
+        assert_eq!(
+            made["sinks"],
+            json!([
+                {"type": "file", "path": "o"}, {"type": "http_client", "url": "http://h/"}, {"type": "http"}
+            ])
+        );
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Ascending by [`Place::number`].
+    /// Ascending by [`Place::number`]; pieces of one batch by their first row.
     waiting: VecDeque<(Place, Batch)>,
     /// The number of the next place.
     next_number: u64,
@@ -84,7 +84,9 @@ impl State {
     fn insert(&mut self, place: Place, batch: Batch) {
         self.events += batch.events();
         self.bytes += batch.weight();
-        let at = self.waiting.partition_point(|(other, _)| other.number < place.number);
+        let key = |place: &Place, batch: &Batch| (place.number, batch.live().bounds().0);
+        let own = key(&place, &batch);
+        let at = self.waiting.partition_point(|(other, waiting)| key(other, waiting) < own);
         self.waiting.insert(at, (place, batch));
     }
 
@@ -93,6 +95,11 @@ impl State {
         self.bytes += batch.weight();
         self.waiting.push_back((Place { number: self.next_number, suspect: false }, batch));
         self.next_number += 1;
+    }
+
+    fn take_lease(&mut self, batch: &Batch) {
+        self.leased_events += batch.events();
+        self.leased_bytes += batch.weight();
     }
 
     fn return_lease(&mut self, batch: &Batch) {
@@ -353,8 +360,7 @@ impl Inlet {
     pub fn try_recv(&mut self) -> Option<Lease> {
         let mut state = self.queue.lock();
         let (place, batch) = state.pop_front()?;
-        state.leased_events += batch.events();
-        state.leased_bytes += batch.weight();
+        state.take_lease(&batch);
         drop(state);
         self.queue.writable.notify_waiters();
         Some(Lease { batch: Some(batch), place, queue: self.queue.clone() })
@@ -418,6 +424,30 @@ impl Lease {
         }
     }
 
+    /// Cuts off the first `events` rows as a lease of their own, to be settled apart; `self` keeps the rest. The
+    /// source hears the worst of both. Copies nothing. A part without rows is settled at once when dropped.
+    #[must_use]
+    pub fn split_to(&mut self, events: u64) -> Lease {
+        let batch = self.batch.as_mut().expect("a lease holds its batch until it is settled");
+        let mut state = self.queue.lock();
+        // Two pieces weigh less than the whole: the delimiter between them belongs to neither.
+        state.return_lease(batch);
+        let head = batch.split_to(events);
+        state.take_lease(&head);
+        state.take_lease(batch);
+        drop(state);
+        Lease { batch: Some(head), place: self.place, queue: self.queue.clone() }
+    }
+
+    /// A receiver refused the rows for good, and they go on to where such rows are kept: counted as rejected here,
+    /// settled by whoever takes them.
+    #[must_use]
+    pub fn diverted(mut self) -> Option<Batch> {
+        let batch = self.release()?;
+        self.queue.meter.dropped(Reason::Rejected, batch.events());
+        Some(batch)
+    }
+
     /// The batch leaves this queue for another one, which settles it; counted as delivered here.
     pub fn forward(mut self) -> Option<Batch> {
         let batch = self.release()?;
@@ -442,6 +472,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(batch) = self.batch.take() else { return };
+        if batch.is_empty() {
+            return batch.settle(Outcome::Delivered);
+        }
         let panicked = std::thread::panicking();
         let mut state = self.queue.lock();
         state.return_lease(&batch);

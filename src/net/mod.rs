@@ -4,6 +4,7 @@
 mod answer;
 pub mod body;
 pub mod commit;
+pub mod dial;
 pub mod entrance;
 mod gate;
 pub mod guard;
@@ -20,6 +21,7 @@ pub mod params;
 pub mod problem;
 mod pump;
 pub mod query_string;
+pub mod requests;
 pub mod ring;
 mod router;
 pub mod segment;
@@ -29,6 +31,7 @@ mod stream_body;
 pub mod subscriber;
 mod timed;
 pub mod tls;
+pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
