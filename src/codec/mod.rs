@@ -2,6 +2,7 @@
 //! for, and matching runs regular expressions over whole chunks.
 
 pub mod encode;
+pub mod frames;
 pub mod framing;
 pub mod json;
 pub mod lines;

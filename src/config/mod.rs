@@ -2,6 +2,7 @@
 //! line, environment, files, defaults) where every value keeps the exact place it was written. Errors are
 //! collected, never thrown, and point at that place.
 
+pub mod access;
 pub mod component;
 pub mod delivery;
 pub mod diagnostics;
@@ -27,10 +28,12 @@ pub mod schema;
 pub mod secret;
 pub mod shared;
 pub mod target;
+pub mod tls;
 pub mod tls_client;
 pub mod toml_file;
 pub mod types;
 
+pub use access::{AccessOptions, AuthOptions};
 pub use component::{Catalog, ComponentKind, Section};
 pub use delivery::{BatchOptions, ClientAuthOptions, ClientBasicOptions, RetryBackoff, RetryOptions};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
@@ -55,6 +58,7 @@ pub use root::{
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
 pub use shared::{BufferFull, BufferOptions, BufferType};
+pub use tls::{TlsServerOptions, TlsVersion};
 pub use tls_client::TlsClientOptions;
 pub use types::{Listen, Located, OneOrMany};
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::guard;
+use super::guard::origin as guard;
 use super::listener::Server;
 use super::notes::{HeartbeatStyle, NoteStyle};
 use super::params::{StreamParams, Wire};

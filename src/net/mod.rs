@@ -3,7 +3,8 @@
 
 mod answer;
 pub mod dial;
-mod guard;
+pub mod entrance;
+pub mod guard;
 pub mod id;
 mod lines;
 mod listener;
@@ -16,16 +17,20 @@ pub mod ring;
 mod router;
 pub mod segment;
 pub mod select;
+pub mod socket;
 pub mod subscriber;
 mod timed;
 pub mod tls;
 pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
+pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};
 pub use pump::{PumpOptions, pump};
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
+pub use socket::{Peer, Socket};
 
 #[cfg(test)]
 mod tests;

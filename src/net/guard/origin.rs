@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
-use super::listener::Server;
-use super::problem::Problem;
+use crate::net::listener::Server;
+use crate::net::problem::Problem;
 
 /// The request's origin, if it is one of `allowed`; `*` allows all.
-pub(super) fn allowed_origin(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
+pub(in crate::net) fn allowed_origin(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     allowed
         .iter()
@@ -18,7 +18,7 @@ pub(super) fn allowed_origin(headers: &HeaderMap, allowed: &[String]) -> Option<
 }
 
 /// Refuses a request whose host is a foreign name on a loopback listener.
-pub(super) fn check_host<B>(request: &Request<B>, server: &Server) -> Result<(), Problem> {
+pub(in crate::net) fn check_host<B>(request: &Request<B>, server: &Server) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {
