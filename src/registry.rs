@@ -22,6 +22,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::tcp::Tcp>(),
+    Descriptor::sink::<sinks::tcp_client::TcpClient>(),
     Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),

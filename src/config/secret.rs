@@ -44,6 +44,14 @@ impl Secret {
         Secret(Place::Literal(text.into()))
     }
 
+    /// The text of a secret that was given in place, for checks that may do no I/O.
+    pub fn in_place(&self) -> Option<SecretText> {
+        match &self.0 {
+            Place::Literal(text) => Some(SecretText(text.clone())),
+            Place::File(_) | Place::Env(_) => None,
+        }
+    }
+
     /// The secret's text, read now: a file may have changed since. Reads the file, blocking; one trailing line
     /// end is dropped. Errors name the file or the variable, never the text.
     pub fn resolve(&self, environment: &Environment) -> Result<SecretText, String> {

@@ -6,6 +6,7 @@ pub mod dial;
 pub mod entrance;
 pub mod guard;
 pub mod id;
+pub mod lanes;
 mod lines;
 mod listener;
 pub mod notes;

@@ -6,3 +6,4 @@ pub mod http;
 pub mod null;
 pub mod pipeline;
 pub mod tcp;
+pub mod tcp_client;
