@@ -1,8 +1,9 @@
 //! What every component of the registry owes, whoever wrote it: its example passes `check`, it becomes ready,
 //! it drains in order, its accounts balance, and it survives a forced end.
 
+use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use logweir::base::shutdown::Shutdown;
@@ -21,6 +22,22 @@ fn section(descriptor: &Descriptor, dir: &Path) -> Value {
     value
 }
 
+/// Somebody who takes what clients send, for as long as the tests run.
+fn receiver() -> String {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    let listen = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().flatten() {
+                std::thread::spawn(move || std::io::copy(&mut connection, &mut std::io::sink()));
+            }
+        });
+        address
+    };
+    ADDRESS.get_or_init(listen).clone()
+}
+
 fn contain(value: &mut Value, dir: &Path) {
     match value {
         Value::String(text) if text.starts_with('/') && !text.ends_with('/') => {
@@ -30,6 +47,9 @@ fn contain(value: &mut Value, dir: &Path) {
         Value::Object(map) => {
             if let Some(listen) = map.get_mut("listen") {
                 *listen = json!("127.0.0.1:0");
+            }
+            if let Some(address) = map.get_mut("address") {
+                *address = json!(receiver());
             }
             for (key, item) in map.iter_mut() {
                 // Routes are not paths of this machine.

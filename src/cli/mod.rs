@@ -9,7 +9,9 @@ pub mod config_source;
 pub mod effective;
 pub mod exit;
 pub mod generate;
+pub mod hash;
 pub mod http_get;
+pub mod https;
 pub mod list;
 pub mod logging;
 pub mod overrides;
@@ -19,6 +21,8 @@ pub mod signals;
 pub mod status_line;
 pub mod status_table;
 pub mod terminal;
+pub mod tls;
+pub mod unseen;
 pub mod usage;
 
 use std::ffi::OsString;
@@ -84,6 +88,8 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Status { json, url }) => ask::status(url.as_deref(), json, &files, terminal),
         Some(Command::Health { url }) => ask::health(url.as_deref(), &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
+        Some(Command::Tls { what }) => tls::run(&what),
+        Some(Command::Hash { algorithm, token }) => hash::run(algorithm, token),
         Some(Command::Generate { what }) => generate::run(&what),
     }
 }
@@ -95,7 +101,9 @@ fn misplaced(cli: &Cli, overrides: &[Override], command: &Command) -> Result<(),
         return Err(Failure::usage("the flags for one pipeline are for `weir run`"));
     }
     let (reads_files, reads_overrides) = match command {
-        Command::List { .. } | Command::Generate { .. } => (false, false),
+        Command::List { .. } | Command::Hash { .. } | Command::Generate { .. } | Command::Tls { .. } => {
+            (false, false)
+        }
         Command::Demo => (false, true),
         _ => (true, true),
     };

@@ -10,7 +10,37 @@ use super::framing::{Framed, Framer, FramingError, Oversize, Scheme};
 use super::lines::count_oversize;
 use crate::base::clock;
 use crate::batch::{Arena, Batch, Chunk, ChunkPool, Origin, Receipt, Timestamp};
+use crate::config::choices;
 use crate::flow::Meter;
+
+choices! {
+    /// How the events of a stream are told apart.
+    pub enum FramingOption {
+        /// Each ends with a line break. A last one without it passes, too.
+        Newline = "newline",
+        /// Each ends with a zero byte and may hold line breaks.
+        Nul = "nul",
+        /// Each follows its length in decimal digits and a space (RFC 6587, RFC 5425).
+        OctetCounted = "octet_counted",
+        /// Octet-counted where an event begins with a length, a space and `<`; else it ends with a line break. For
+        /// syslog senders of either kind.
+        Auto = "auto",
+        /// Each follows its length as four bytes, big-endian.
+        LengthPrefixed = "length_prefixed",
+    }
+}
+
+impl From<FramingOption> for Scheme {
+    fn from(option: FramingOption) -> Scheme {
+        match option {
+            FramingOption::Newline => Scheme::Newline,
+            FramingOption::Nul => Scheme::Nul,
+            FramingOption::OctetCounted => Scheme::OctetCounted,
+            FramingOption::Auto => Scheme::Auto,
+            FramingOption::LengthPrefixed => Scheme::LengthPrefixed,
+        }
+    }
+}
 
 /// Size of a chunk in bytes: what one read takes at most.
 pub const CHUNK_BYTES: usize = 256 << 10;

@@ -33,7 +33,7 @@ pub mod tls_client;
 pub mod toml_file;
 pub mod types;
 
-pub use access::{AccessOptions, AuthOptions};
+pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
 pub use component::{Catalog, ComponentKind, Section};
 pub use delivery::{BatchOptions, ClientAuthOptions, ClientBasicOptions, RetryBackoff, RetryOptions};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};

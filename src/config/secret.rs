@@ -44,10 +44,10 @@ impl Secret {
         Secret(Place::Literal(text.into()))
     }
 
-    /// The text of a secret that was given in place, for checks that may do no I/O.
-    pub fn in_place(&self) -> Option<SecretText> {
+    /// The text, where it stands in the configuration itself; not to be shown.
+    pub fn in_place(&self) -> Option<&str> {
         match &self.0 {
-            Place::Literal(text) => Some(SecretText(text.clone())),
+            Place::Literal(text) => Some(text),
             Place::File(_) | Place::Env(_) => None,
         }
     }

@@ -21,6 +21,10 @@ pub enum Reason {
     Rejected,
     /// No space was left, or less than the free-disk guard demands.
     NoSpace,
+    /// Datagrams found the socket's buffer full: the pipeline was slower than their senders.
+    SocketBuffer,
+    /// Whoever sent the datagrams may not (`access`).
+    Refused,
     /// The component failed on these rows (a bug, caught).
     Fault,
     /// weir was forced to stop before the rows were delivered.
@@ -29,7 +33,7 @@ pub enum Reason {
 
 impl Reason {
     /// Number of reasons.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 11;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Reason; Reason::COUNT] = [
@@ -40,6 +44,8 @@ impl Reason {
         Reason::Throttled,
         Reason::Rejected,
         Reason::NoSpace,
+        Reason::SocketBuffer,
+        Reason::Refused,
         Reason::Fault,
         Reason::Aborted,
     ];
@@ -54,6 +60,8 @@ impl Reason {
             Reason::Throttled => "throttled",
             Reason::Rejected => "rejected",
             Reason::NoSpace => "no_space",
+            Reason::SocketBuffer => "socket_buffer",
+            Reason::Refused => "refused",
             Reason::Fault => "fault",
             Reason::Aborted => "aborted",
         }

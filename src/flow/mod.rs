@@ -35,4 +35,4 @@ pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use retry::RetrySchedule;
 pub use shared_options::SinkOptions;
-pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal};
+pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource};

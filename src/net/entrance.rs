@@ -4,21 +4,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::guard::{Admission, Guard};
+use super::guard::{Admission, Exposure, Guard, exposure};
 use super::listener;
 use super::socket::{Peer, Socket};
 use super::tls::TlsError;
-use super::tls::certificate;
 use super::tls::server::TlsServer;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::{AccessOptions, AuthOptions, Listen, TlsServerOptions};
-use crate::flow::{BuildCx, Fault, State, TaskCx};
+use crate::flow::{BuildCx, Fault, Shared, State, TaskCx};
 
 /// What a component keeps of its listener options: checked, not yet bound.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub enum BindError {
     Address(io::Error),
     /// A certificate, key or authority cannot be used.
     Tls(TlsError),
+    /// A secret or the password file cannot be read.
+    Guard(String),
 }
 
 impl std::fmt::Display for BindError {
@@ -42,6 +44,7 @@ impl std::fmt::Display for BindError {
         match self {
             BindError::Address(e) => e.fmt(f),
             BindError::Tls(e) => e.fmt(f),
+            BindError::Guard(why) => f.write_str(why),
         }
     }
 }
@@ -59,13 +62,15 @@ impl EntranceConfig {
         cx: &mut BuildCx<'_>,
     ) -> Option<EntranceConfig> {
         cx.claim("listen address", listen.to_string(), "listen");
-        let guarded = auth.is_some()
-            || access.is_some_and(|access| !access.allow.is_empty())
-            || tls.is_some_and(|tls| tls.require_client_cert);
-        let mut sound = guarded || insecure_public || listen.is_loopback();
-        if !sound {
-            cx.error("listen", format!("other machines can reach `{listen}`, and nothing guards the stream"))
-                .hint("listen on 127.0.0.1, or set insecure_public = true");
+        let mut sound = true;
+        let certificates = tls.is_some_and(|tls| tls.require_client_cert);
+        match exposure(listen, (tls.is_some(), certificates), access, auth, insecure_public) {
+            Exposure::Sound => {}
+            Exposure::Unguarded { message, hint } => {
+                cx.error("listen", message).hint(hint);
+                sound = false;
+            }
+            Exposure::PlainCredentials { message, hint } => drop(cx.warning("listen", message).hint(hint)),
         }
         if tls.is_some_and(|tls| tls.require_client_cert && tls.client_ca_file.is_none()) {
             cx.error(
@@ -85,17 +90,19 @@ impl EntranceConfig {
     /// With the address and a hint, which may pass; or with a file that cannot be used and the way out, for good
     /// where the component has never been ready.
     pub async fn bind(&self, cx: &TaskCx) -> Result<Entrance, Fault> {
-        self.bind_as(&cx.site.id()).await.map_err(|e| match e {
-            BindError::Tls(e) if cx.health.state() == State::Starting => Fault::fatal(e.to_string()),
+        self.bind_as(&cx.site.id(), &cx.shared).await.map_err(|e| match e {
+            e @ (BindError::Tls(_) | BindError::Guard(_)) if cx.health.state() == State::Starting => {
+                Fault::fatal(e.to_string())
+            }
             e => Fault::retry(e.to_string()),
         })
     }
 
-    /// Binds and loads certificates for what is no component; `who` names it in messages.
+    /// Binds, loads certificates and reads secrets, for what is no component; `who` names it in messages.
     ///
     /// # Errors
     /// Why not.
-    pub async fn bind_as(&self, who: &str) -> Result<Entrance, BindError> {
+    pub async fn bind_as(&self, who: &str, shared: &Arc<Shared>) -> Result<Entrance, BindError> {
         let tls = match self.tls.clone() {
             None => None,
             Some(options) => {
@@ -105,6 +112,9 @@ impl EntranceConfig {
                 Some(Encryption::new(server, who))
             }
         };
+        let (guard, name, shared) = (self.guard.clone(), who.to_owned(), shared.clone());
+        let loaded = tokio::task::spawn_blocking(move || guard.load(&name, &shared)).await;
+        loaded.unwrap_or_else(|e| Err(format!("reading failed: {e}"))).map_err(BindError::Guard)?;
         let listener = listener::bind(&self.listen.to_string()).await.map_err(BindError::Address)?;
         Entrance::over(listener, tls, self.guard.clone()).map_err(BindError::Address)
     }
@@ -143,6 +153,8 @@ pub struct Entrance {
     address: SocketAddr,
     tls: Option<Encryption>,
     guard: Arc<Guard>,
+    /// Whether those who come speak HTTP, and so can be told why they may not.
+    http: AtomicBool,
 }
 
 impl Entrance {
@@ -156,11 +168,12 @@ impl Entrance {
 
     fn over(listener: TcpListener, tls: Option<Encryption>, guard: Arc<Guard>) -> io::Result<Entrance> {
         let address = listener.local_addr()?;
-        Ok(Entrance { listener, address, tls, guard })
+        Ok(Entrance { listener, address, tls, guard, http: AtomicBool::new(false) })
     }
 
     /// Offers HTTP/2 and HTTP/1.1 in its handshakes, if it has any; for those that speak HTTP.
     pub fn offer_http(&self) {
+        self.http.store(true, Ordering::Relaxed);
         if let Some(tls) = &self.tls {
             tls.server.offer_http();
         }
@@ -181,7 +194,8 @@ impl Entrance {
         &self.guard
     }
 
-    /// The next connection that the guard admits; `None` when draining. Those it refuses are closed at once.
+    /// The next connection that the guard admits; `None` when draining. Those it refuses are closed at once, plain HTTP
+    /// with an answer.
     /// Cancel-safe.
     pub async fn accept(&self, shutdown: &Shutdown) -> Option<Arrival> {
         let mut told = false;
@@ -196,7 +210,11 @@ impl Entrance {
                         let tls = self.tls.as_ref().map(|tls| tls.server.clone());
                         return Some(Arrival { socket, peer, tls, admission });
                     }
-                    Err(refusal) => tracing::debug!(%peer, "refused: {refusal}"),
+                    // Before a handshake there is no way to say why.
+                    Err(refusal) if self.tls.is_none() && self.http.load(Ordering::Relaxed) => {
+                        self.guard.turn_away(socket, refusal);
+                    }
+                    Err(_) => drop(socket),
                 },
                 Err(e) => {
                     // Out of descriptors, or the client left already; the first does not pass at once, and is said once.
@@ -234,9 +252,9 @@ impl Arrival {
         };
         // Boxed: a handshake is short, and the future of its connection is not to have room for it all along.
         let socket = Box::pin(tls.accept(socket)).await?;
-        let shown = socket.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let name = shown.and_then(|leaf| certificate::name(leaf));
-        Ok(Visitor { socket: Socket::Tls(Box::new(socket)), peer: Peer { address: peer, name }, admission })
+        let socket = Socket::Tls(Box::new(socket));
+        let name = socket.peer_name();
+        Ok(Visitor { socket, peer: Peer { address: peer, name }, admission })
     }
 }
 

@@ -4,10 +4,14 @@
 mod answer;
 pub mod dial;
 pub mod entrance;
+mod gate;
 pub mod guard;
+mod http2;
 pub mod id;
+pub mod inbound;
 pub mod lanes;
 mod lines;
+mod link;
 mod listener;
 pub mod notes;
 pub mod params;
@@ -19,6 +23,7 @@ mod router;
 pub mod segment;
 pub mod select;
 pub mod socket;
+mod stream_body;
 pub mod subscriber;
 mod timed;
 pub mod tls;
@@ -26,10 +31,11 @@ pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use gate::{TICKET_PATH, Unrecognised};
 pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};
-pub use pump::{PumpOptions, pump};
+pub use pump::PumpOptions;
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
 pub use socket::{Peer, Socket};
 

@@ -12,13 +12,16 @@ use crate::base::units::ByteCount;
 use crate::batch::Batch;
 use crate::codec::encode::{Format, RowEncoder};
 use crate::codec::template::TimestampFormat;
-use crate::config::{FormatOptions, FormatType, Listen, choices, defaults, options};
+use crate::config::{
+    AccessOptions, AuthOptions, FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults,
+    options,
+};
 use crate::flow::{BuildCx, Component, Fault, Inlet, Meter, Sink, TaskCx};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::problem::{Body, Problem};
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, Handler, Policy, Router, StreamOptions, StreamRoute};
+use crate::net::{self, EntranceConfig, Handler, Policy, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What a new subscriber may replay, with `tail`, `since` or the id of the last event it saw.
@@ -61,6 +64,12 @@ options! {
     pub struct HttpOptions {
         /// An address to listen on; without it, the shared router serves the stream.
         pub listen: Option<Listen> = None,
+        /// Encryption of the connections to `listen`; the shared router's is `server.tls`.
+        pub tls: Option<TlsServerOptions> = None,
+        /// Who may connect to `listen`, and how much one may ask; for the shared router it is `server.access`.
+        pub access: Option<AccessOptions> = None,
+        /// Who one has to be at `listen`; for the shared router it is `server.auth`.
+        pub auth: Option<AuthOptions> = None,
         /// Path of the stream: `/<pipeline>/stream`, and with `listen` also `/stream`, unless set.
         pub stream_path: Option<String> = None,
         /// Path where the stream tells how it stands, as JSON: with `listen` `/status`, otherwise none unless set.
@@ -85,6 +94,8 @@ options! {
 #[derive(Debug, Clone)]
 pub struct Http {
     options: HttpOptions,
+    /// The way in, with `listen`.
+    entrance: Option<EntranceConfig>,
     format: Format,
     stream_paths: Vec<String>,
     status_paths: Vec<String>,
@@ -114,28 +125,39 @@ impl Component for Http {
                 *paths = vec![path.clone()];
             }
         }
-        match &options.listen {
+        let tls = options.tls.as_ref();
+        let entrance = match &options.listen {
             Some(listen) => {
-                if !listen.is_loopback() && !options.insecure_public {
-                    cx.error(
-                        "listen",
-                        format!("other machines can reach `{listen}`, and nothing guards the stream"),
-                    )
-                    .hint("listen on 127.0.0.1, or set insecure_public = true");
-                    sound = false;
-                }
-                cx.claim("listen address", listen.to_string(), "listen");
+                let (access, auth) = (options.access.as_ref(), options.auth.as_ref());
+                EntranceConfig::build(listen, tls, access, auth, options.insecure_public, cx).map(Some)
             }
             None => {
                 stream_paths.iter().for_each(|path| cx.claim("route", path, "stream_path"));
                 status_paths.iter().for_each(|path| cx.claim("route", path, "status_path"));
+                let given = [
+                    ("tls", tls.is_some()),
+                    ("access", options.access.is_some()),
+                    ("auth", options.auth.is_some()),
+                ];
+                for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                    cx.error(
+                        key,
+                        format!(
+                            "`{key}` has no effect without `listen`: the shared router serves the stream"
+                        ),
+                    )
+                    .hint(format!("set server.{key}, or give the sink a `listen` of its own"));
+                    sound = false;
+                }
+                Some(None)
             }
-        }
+        };
         if options.write_timeout.is_zero() {
             cx.error("write_timeout", "`write_timeout` is out of range: it must be longer than zero");
             sound = false;
         }
-        sound.then_some(Http { options, format: format?, stream_paths, status_paths })
+        let entrance = entrance?;
+        sound.then_some(Http { options, entrance, format: format?, stream_paths, status_paths })
     }
 }
 
@@ -181,7 +203,7 @@ impl Sink for Http {
             meter: cx.meter.clone(),
             options: self.stream_options(encoder.own_is_json()),
         };
-        let Some(listen) = &self.options.listen else {
+        let (Some(listen), Some(entrance)) = (&self.options.listen, &self.entrance) else {
             let attached = shared.mount_stream(stream, &self.stream_paths, &self.status_paths);
             cx.ready();
             append_all(inlet, &ring, &cx.meter).await;
@@ -190,11 +212,11 @@ impl Sink for Http {
         };
         let own = Arc::new(Router::default());
         let attached = own.mount_stream(stream, &self.stream_paths, &self.status_paths);
-        let listener = net::bind(&listen.to_string()).await.map_err(|e| Fault::retry(e.to_string()))?;
+        let entrance = entrance.bind(cx).await?;
         cx.ready();
         let ending = cx.shutdown.child();
         let others = Arc::new(NotFound([&self.stream_paths[..], &self.status_paths[..]].concat()));
-        let served = net::serve(listener, own, others, Policy::default(), ending.clone());
+        let served = net::serve(entrance, own, others, Policy::default(), ending.clone());
         let appended = async {
             append_all(inlet, &ring, &cx.meter).await;
             drop(attached);
@@ -302,10 +324,7 @@ mod tests {
     #[test]
     fn paths_and_public_addresses_are_checked() {
         for (options, message) in [
-            (
-                json!({ "listen": "0.0.0.0:8081" }),
-                "other machines can reach `0.0.0.0:8081`, and nothing guards the stream",
-            ),
+            (json!({ "listen": "0.0.0.0:8081" }), "other machines can reach `0.0.0.0:8081` without a guard"),
             (
                 json!({ "stream_path": "logs" }),
                 "invalid path: `logs`: it must start with `/` and name something",

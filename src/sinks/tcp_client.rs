@@ -84,7 +84,8 @@ pub struct TcpClient {
 impl Component for TcpClient {
     const NAME: &'static str = "tcp_client";
     const SUMMARY: &'static str = "sends to a receiver over TCP or TLS, or to one of several";
-    const EXAMPLE: &'static str = "type = \"tcp_client\"\naddress = \"logs.example.com:6514\"\ntls = {}\n";
+    const EXAMPLE: &'static str =
+        "type = \"tcp_client\"\naddress = \"logs.example.com:6514\"\nframing = \"octet_counted\"\n";
     type Options = TcpClientOptions;
 
     fn build(options: TcpClientOptions, cx: &mut BuildCx<'_>) -> Option<TcpClient> {
@@ -152,7 +153,7 @@ fn endpoints(options: &TcpClientOptions, cx: &mut BuildCx<'_>) -> Option<Vec<End
 
 fn proxy(url: &Secret, cx: &mut BuildCx<'_>) -> Option<Proxy> {
     if let Some(text) = url.in_place()
-        && let Err(why) = Proxy::check(text.expose())
+        && let Err(why) = Proxy::check(text)
     {
         cx.error("proxy", format!("invalid proxy: {why}"));
         return None;

@@ -6,3 +6,6 @@ pub mod file;
 pub mod generate;
 pub mod pipeline;
 pub mod stdin;
+pub mod tcp;
+pub mod udp;
+pub mod unix;
