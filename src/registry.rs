@@ -27,6 +27,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::tcp::Tcp>(),
     Descriptor::sink::<sinks::http_client::HttpClient>(),
+    Descriptor::sink::<sinks::tcp_client::TcpClient>(),
     Descriptor::sink::<sinks::file::FileSink>(),
     Descriptor::sink::<sinks::pipeline::PipelineSink>(),
     Descriptor::sink::<sinks::null::Null>(),

@@ -15,7 +15,7 @@ use logweir::registry::COMPONENTS;
 use serde_json::{Value, json};
 
 /// Somebody who takes every HTTP request, for as long as the test runs.
-fn receiver() -> SocketAddr {
+fn http_receiver() -> SocketAddr {
     fn take(stream: TcpStream) -> std::io::Result<()> {
         let (mut answers, mut requests) = (stream.try_clone()?, BufReader::new(stream));
         loop {
@@ -56,6 +56,22 @@ fn section(descriptor: &Descriptor, dir: &Path) -> Value {
     value
 }
 
+/// Somebody who takes what clients send, for as long as the tests run.
+fn tcp_receiver() -> String {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    let listen = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().flatten() {
+                std::thread::spawn(move || std::io::copy(&mut connection, &mut std::io::sink()));
+            }
+        });
+        address
+    };
+    ADDRESS.get_or_init(listen).clone()
+}
+
 fn contain(value: &mut Value, dir: &Path) {
     match value {
         Value::String(text) if text.starts_with('/') && !text.ends_with('/') => {
@@ -67,7 +83,10 @@ fn contain(value: &mut Value, dir: &Path) {
                 *listen = json!("127.0.0.1:0");
             }
             if let Some(url) = map.get_mut("url") {
-                *url = json!(format!("http://{}/", receiver()));
+                *url = json!(format!("http://{}/", http_receiver()));
+            }
+            if let Some(address) = map.get_mut("address") {
+                *address = json!(tcp_receiver());
             }
             for (key, item) in map.iter_mut() {
                 // Routes are not paths of this machine.

@@ -96,6 +96,9 @@ pub struct QuickArgs {
     /// Send the lines, as JSON, to an HTTP receiver; may be repeated
     #[arg(long, value_name = "URL")]
     pub output_http: Vec<String>,
+    /// Send the lines to a receiver over TCP, as JSON; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub output_tcp: Vec<String>,
     /// Name of the pipeline, as it appears in its URLs
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -109,8 +109,9 @@ impl Quick {
 
     fn sinks(&self) -> Vec<Node> {
         let mut sinks = Vec::new();
-        let QuickArgs { output_stdout, output_file, output_http, .. } = &self.flags;
-        if *output_stdout || (output_file.is_empty() && output_http.is_empty()) {
+        let QuickArgs { output_stdout, output_file, output_http, output_tcp, .. } = &self.flags;
+        let elsewhere = !output_file.is_empty() || !output_http.is_empty() || !output_tcp.is_empty();
+        if *output_stdout || !elsewhere {
             sinks.push(component("console", []));
         }
         sinks.extend(
@@ -118,6 +119,8 @@ impl Quick {
         );
         let urls = output_http.iter();
         sinks.extend(urls.map(|url| component("http_client", [("url", flag("--output-http", url))])));
+        let addresses = output_tcp.iter();
+        sinks.extend(addresses.map(|to| component("tcp_client", [("address", flag("--output-tcp", to))])));
         sinks.push(component("http", []));
         sinks
     }
@@ -166,6 +169,7 @@ mod tests {
             exclude: vec!["y".into(), "z".into()],
             output_file: vec!["o".into()],
             output_http: vec!["http://h/".into()],
+            output_tcp: vec!["h:1".into()],
             name: Some("app".into()),
             ..QuickArgs::default()
         };
@@ -181,7 +185,8 @@ mod tests {
         assert_eq!(
             made["sinks"],
             json!([
-                {"type": "file", "path": "o"}, {"type": "http_client", "url": "http://h/"}, {"type": "http"}
+                {"type": "file", "path": "o"}, {"type": "http_client", "url": "http://h/"},
+                {"type": "tcp_client", "address": "h:1"}, {"type": "http"}
             ])
         );
     }

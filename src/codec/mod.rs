@@ -10,6 +10,7 @@ pub mod json;
 pub mod lines;
 pub mod lookup;
 pub mod matching;
+pub mod outgoing;
 pub mod template;
 pub mod terminal;
 pub mod write;

@@ -12,6 +12,7 @@ mod http2;
 pub mod id;
 pub mod inbound;
 pub mod ingest;
+pub mod lanes;
 mod lines;
 mod link;
 mod listener;

@@ -7,3 +7,4 @@ pub mod http_client;
 pub mod null;
 pub mod pipeline;
 pub mod tcp;
+pub mod tcp_client;

@@ -2,19 +2,20 @@
 //! own where the server asks. Files are looked at before each handshake, so that what replaces them is used.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
 use rustls::{Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::{TlsError, pem, provider};
 use crate::base::clock::{self, Instant};
 use crate::config::TlsClientOptions;
 use crate::flow::BuildCx;
@@ -126,7 +127,7 @@ impl ClientTls {
     }
 
     fn read(&self) -> io::Result<ClientConfig> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| invalid(format!("TLS cannot be set up: {e}")))?;
@@ -137,8 +138,8 @@ impl ClientTls {
         };
         let mut config = match (&self.options.cert_file, &self.options.key_file) {
             (Some(cert_file), Some(key_file)) => {
-                let chain = certificates("certificate", cert_file)?;
-                let key = private_key(key_file)?;
+                let chain = pem::certificates("cert_file", Path::new(cert_file)).map_err(unusable)?;
+                let key = pem::private_key("key_file", Path::new(key_file)).map_err(unusable)?;
                 trusting.with_client_auth_cert(chain, key).map_err(|e| {
                     invalid(format!(
                         "cannot use the certificate {cert_file} with the key {key_file}: {e}; \
@@ -155,7 +156,7 @@ impl ClientTls {
     fn roots(&self) -> io::Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = &self.options.ca_file {
-            for certificate in certificates("CA", path)? {
+            for certificate in pem::certificates("ca_file", Path::new(path)).map_err(unusable)? {
                 roots.add(certificate).map_err(|e| {
                     invalid(format!("cannot use the CA file {path}: {e}; hint: it must hold CA certificates"))
                 })?;
@@ -179,31 +180,9 @@ fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// The certificates of a PEM file, at least one.
-fn certificates(what: &str, path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    let failed =
-        |why: String, hint: &str| invalid(format!("cannot read the {what} file {path}: {why}; hint: {hint}"));
-    let text =
-        std::fs::read(path).map_err(|e| failed(e.to_string(), "check the path and who may read it"))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(failed(
-            "there is no certificate in it".to_owned(),
-            "a PEM file has -----BEGIN CERTIFICATE-----",
-        )),
-        Ok(found) => Ok(found),
-        Err(e) => Err(failed(e.to_string(), "it must be PEM")),
-    }
-}
-
-fn private_key(path: &str) -> io::Result<PrivateKeyDer<'static>> {
-    let failed =
-        |why: String, hint: &str| invalid(format!("cannot read the key file {path}: {why}; hint: {hint}"));
-    let text =
-        std::fs::read(path).map_err(|e| failed(e.to_string(), "check the path and who may read it"))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|e| {
-        failed(e.to_string(), "it must be PEM, PKCS#8, PKCS#1 or SEC1, and not protected by a password")
-    })
+/// A file's trouble, as one line.
+fn unusable(error: TlsError) -> io::Error {
+    invalid(format!("{}; hint: {}", error.message, error.hint))
 }
 
 /// A handshake's failure in words that say what to do.

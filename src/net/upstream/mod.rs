@@ -17,16 +17,18 @@ use self::breaker::{Breaker, Gate};
 use super::dial::Endpoint;
 use crate::base::clock::{self, Instant};
 use crate::base::rng::Rng;
+use crate::config::choices;
 
-/// Who takes the next piece of work, among the endpoints that work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// The first in the order of the configuration; it takes over again when it is back.
-    Failover,
-    /// Each in turn.
-    RoundRobin,
-    /// The one with the least work in hand; equals take turns.
-    LeastPending,
+choices! {
+    /// Who takes the next piece of work, among the endpoints that work.
+    pub enum Strategy {
+        /// The first in the order of the configuration; it takes over again when it is back.
+        Failover = "failover",
+        /// Each in turn.
+        RoundRobin = "round_robin",
+        /// The one with the least in hand; equals take turns.
+        LeastPending = "least_pending",
+    }
 }
 
 /// When a breaker opens, and for how long.
