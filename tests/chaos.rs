@@ -4,6 +4,7 @@
 //! form.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::print_stdout, reason = "the count of repeats is what this test states")]
 
 mod support;
 
