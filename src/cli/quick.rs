@@ -35,7 +35,7 @@ impl Quick {
         let sources = self.sources();
         if sources.is_empty() {
             return Err(Failure::usage("no input: the flags name no place to read from")
-                .hint("add `--input-file GLOB` or `--input-stdin`, or pipe a program's output into weir"));
+                .hint("add `--input-file GLOB`, `--input-tcp ADDR` or `--input-stdin`, or pipe a program's output into weir"));
         }
         let pipeline = Node::table([
             ("name", self.name()?),
@@ -50,7 +50,8 @@ impl Quick {
     }
 
     fn reads_stdin(&self) -> bool {
-        let other_input = !self.flags.input_file.is_empty() || !self.program.is_empty();
+        let QuickArgs { input_file, input_tcp, .. } = &self.flags;
+        let other_input = !input_file.is_empty() || !input_tcp.is_empty() || !self.program.is_empty();
         self.flags.input_stdin || (self.stdin_is_piped && !other_input)
     }
 
@@ -65,6 +66,7 @@ impl Quick {
             (Some(name), _) => name.into(),
             (None, _) if !self.program.is_empty() => "exec".into(),
             (None, true) => "stdin".into(),
+            (None, false) if self.flags.input_file.is_empty() => "tcp".into(),
             (None, false) => "file".into(),
         })
     }
@@ -88,6 +90,9 @@ impl Quick {
         if !self.flags.input_file.is_empty() {
             sources.push(component("file", [("path", flags("--input-file", &self.flags.input_file))]));
         }
+        sources.extend(self.flags.input_tcp.iter().map(|address| {
+            component("tcp", [("listen", flag("--input-tcp", address)), ("max_line_size", LINE_SIZE.into())])
+        }));
         if self.reads_stdin() {
             sources.push(component("stdin", [("max_line_size", LINE_SIZE.into())]));
         }
@@ -104,15 +109,18 @@ impl Quick {
 
     fn sinks(&self) -> Vec<Node> {
         let mut sinks = Vec::new();
-        if self.flags.output_stdout || self.flags.output_file.is_empty() {
+        let QuickArgs { output_stdout, output_file, output_http, output_tcp, .. } = &self.flags;
+        let elsewhere = !output_file.is_empty() || !output_http.is_empty() || !output_tcp.is_empty();
+        if *output_stdout || !elsewhere {
             sinks.push(component("console", []));
         }
         sinks.extend(
-            self.flags
-                .output_file
-                .iter()
-                .map(|path| component("file", [("path", flag("--output-file", path))])),
+            output_file.iter().map(|path| component("file", [("path", flag("--output-file", path))])),
         );
+        let urls = output_http.iter();
+        sinks.extend(urls.map(|url| component("http_client", [("url", flag("--output-http", url))])));
+        let addresses = output_tcp.iter();
+        sinks.extend(addresses.map(|to| component("tcp_client", [("address", flag("--output-tcp", to))])));
         sinks.push(component("http", []));
         sinks
     }
@@ -160,6 +168,8 @@ mod tests {
             include: vec!["x".into()],
             exclude: vec!["y".into(), "z".into()],
             output_file: vec!["o".into()],
+            output_http: vec!["http://h/".into()],
+            output_tcp: vec!["h:1".into()],
             name: Some("app".into()),
             ..QuickArgs::default()
         };
@@ -172,7 +182,24 @@ mod tests {
             made["filters"],
             json!([{"type": "include", "patterns": ["x"]}, {"type": "exclude", "patterns": ["y", "z"]}])
         );
-        assert_eq!(made["sinks"], json!([{"type": "file", "path": "o"}, {"type": "http"}]));
+        assert_eq!(
+            made["sinks"],
+            json!([
+                {"type": "file", "path": "o"}, {"type": "http_client", "url": "http://h/"},
+                {"type": "tcp_client", "address": "h:1"}, {"type": "http"}
+            ])
+        );
+    }
+
+    #[test]
+    fn addresses_are_listened_on_and_keep_standard_input_out() {
+        let flags = QuickArgs { input_tcp: vec!["127.0.0.1:1".into()], ..QuickArgs::default() };
+        let made = pipeline(&Quick { flags, stdin_is_piped: true, ..Quick::default() });
+        assert_eq!(made["name"], "tcp");
+        assert_eq!(
+            made["sources"],
+            json!([{"type": "tcp", "listen": "127.0.0.1:1", "max_line_size": "64MiB"}])
+        );
     }
 
     #[test]

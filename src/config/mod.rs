@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod component;
+pub mod delivery;
 pub mod diagnostics;
 pub mod effective;
 pub mod environment;
@@ -28,11 +29,15 @@ pub mod secret;
 pub mod shared;
 pub mod target;
 pub mod tls;
+pub mod tls_client;
 pub mod toml_file;
 pub mod types;
 
 pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
 pub use component::{Catalog, ComponentKind, Section};
+pub use delivery::{
+    BatchOptions, ClientAuthOptions, ClientBasicOptions, ConcurrencyOption, RetryBackoff, RetryOptions,
+};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use effective::render_effective;
 pub use environment::Environment;
@@ -54,8 +59,9 @@ pub use root::{
 };
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
-pub use shared::{BufferFull, BufferOptions, BufferType};
+pub use shared::{BufferCompression, BufferFull, BufferOptions, BufferType};
 pub use tls::{TlsServerOptions, TlsVersion};
+pub use tls_client::TlsClientOptions;
 pub use types::{Listen, Located, OneOrMany};
 
 #[cfg(test)]

@@ -418,22 +418,38 @@ async fn within<T>(patience: Duration, ground: &Ground, done: impl Future<Output
     }
 }
 
-/// Ends a running pipeline in order: sources, filters, sinks. What is left at the end of `patience` is given up.
+/// Ends a running pipeline in order: sources, filters, sinks. What is left at the end of `patience` is given up, or
+/// stays in its files.
 async fn end_pipeline(live: &Live, patience: Duration, ground: &Ground, notes: &mut Vec<String>) {
     live.stop.drain();
     if within(patience, ground, live.over.cancelled()).await {
         return;
     }
-    let left: u64 = live.sinks.iter().map(|s| s.queue.meter().snapshot().queued_events).sum();
+    let before: Vec<u64> = live.sinks.iter().map(|s| s.meter().snapshot().dropped_total()).collect();
     live.stop.abort();
-    live.sinks.iter().for_each(|s| s.queue.abandon());
+    live.sinks.iter().for_each(|s| s.buffer.front.abandon());
     let gone = within(ABORT_MAX, ground, live.over.cancelled()).await;
-    let name = &live.plan.name;
-    notes.push(format!(
-        "pipeline {name} did not empty its buffers in {patience:?}: {left} events were dropped"
-    ));
+    for (sink, before) in live.sinks.iter().zip(before) {
+        notes.extend(left_behind(sink, before, ground));
+    }
     if !gone {
-        notes.push(format!("pipeline {name}: something still hangs in a system call"));
+        notes.push(format!("pipeline {}: something still hangs in a system call", live.plan.name));
+    }
+}
+
+/// What became of the rows that a sink did not get to deliver, if there were any.
+fn left_behind(sink: &LiveSink, dropped_before: u64, ground: &Ground) -> Option<String> {
+    let (id, counts) = (sink.planned.sink.site.id(), sink.meter().snapshot());
+    let dropped = counts.dropped_total() - dropped_before + counts.queued_events - counts.stored_events;
+    let dir = crate::flow::disk::directory(&ground.state_dir, &sink.planned.sink.site);
+    match (counts.stored_events, dropped) {
+        (0, 0) => None,
+        (0, n) => Some(format!("{id} ended before its buffer was empty: {n} events were dropped")),
+        (kept, 0) => Some(format!("{id} is gone; {kept} events stay in its disk buffer {}", dir.display())),
+        (kept, n) => Some(format!(
+            "{id} is gone; {kept} events stay in its disk buffer {}, {n} were dropped",
+            dir.display()
+        )),
     }
 }
 
@@ -447,8 +463,8 @@ async fn end_unfinished(live: &Live, patience: Duration, ground: &Ground) {
         }
     }
     live.stop.abort();
-    live.sinks.iter().for_each(|s| s.queue.abandon());
-    let ended = live.sinks.iter().map(|s| s.switch.ended.cancelled());
+    live.sinks.iter().for_each(|s| s.buffer.front.abandon());
+    let ended = live.sinks.iter().map(LiveSink::gone);
     within(ABORT_MAX, ground, join_all(ended)).await;
 }
 
@@ -491,20 +507,21 @@ async fn left_by_sinks(
         if let Some(left) = left {
             left.cancelled().await;
         }
-        sinks.iter().for_each(|(sink, _)| sink.queue.close());
+        sinks.iter().for_each(|(sink, _)| sink.buffer.front.close());
         let running = sinks.iter().filter(|(_, ended)| !ended);
-        join_all(running.map(|(sink, _)| sink.switch.ended.cancelled())).await;
+        join_all(running.map(|(sink, _)| sink.gone())).await;
     };
-    let done = within(patience, ground, emptied).await;
+    // What is left shows below.
+    within(patience, ground, emptied).await;
     let mut notes = Vec::new();
-    for (sink, ended) in sinks {
-        let left = sink.queue.meter().snapshot().queued_events;
-        if (*ended || !done) && left > 0 {
-            let id = sink.planned.sink.site.id();
-            notes.push(format!("{id} is gone before its buffer was empty: {left} events were dropped"));
-        }
-        sink.queue.abandon();
+    for (sink, _) in sinks {
+        let before = sink.meter().snapshot().dropped_total();
+        sink.buffer.front.abandon();
         sink.switch.stop.abort();
+        // One that was released before keeps its files open.
+        sink.buffer.sink_gone();
+        within(ABORT_MAX, ground, sink.gone()).await;
+        notes.extend(left_behind(sink, before, ground));
     }
     notes
 }

@@ -46,6 +46,15 @@ pub(super) struct Diff {
 }
 
 impl PipelineDiff {
+    /// The old sink whose buffer a sink of the new plan goes on with.
+    pub(super) fn predecessor(&self, sink: usize) -> Option<usize> {
+        match self.sinks[sink] {
+            SinkFate::Kept { .. } => Some(sink),
+            SinkFate::TakesOver(from) => Some(from),
+            SinkFate::Added => None,
+        }
+    }
+
     /// Whether nothing changes.
     pub(super) fn is_empty(&self) -> bool {
         let untouched = SinkFate::Kept { filters: false, bounds: false };
@@ -95,6 +104,12 @@ fn pipeline(old: &PipelinePlan, new: &PipelinePlan) -> PipelineDiff {
     }
 }
 
+/// Whether the buffer of one sink may become another's. One in files is named by its sink's place and type.
+fn hands_over(old: &PlannedSink, new: &PlannedSink) -> bool {
+    let files = old.buffer.is_disk() || new.buffer.is_disk();
+    !files || old.sink.site == new.sink.site
+}
+
 /// Finds each new sink its old one: the same at the same place, the same elsewhere, one of its type at the same
 /// place, one of its type elsewhere, whatever was at its place.
 fn sinks(old: &[PlannedSink], new: &[PlannedSink]) -> Vec<SinkFate> {
@@ -103,7 +118,8 @@ fn sinks(old: &[PlannedSink], new: &[PlannedSink]) -> Vec<SinkFate> {
     for (i, (o, n)) in old.iter().zip(new).enumerate() {
         if same(&o.sink, &n.sink) {
             let filters = !all_same(&o.filters, &n.filters);
-            fates[i] = Some(SinkFate::Kept { filters, bounds: o.bounds != n.bounds });
+            let bounds = o.buffer != n.buffer && o.buffer.becomes(&n.buffer);
+            fates[i] = Some(SinkFate::Kept { filters, bounds });
             free[i] = false;
         }
     }
@@ -119,7 +135,9 @@ fn sinks(old: &[PlannedSink], new: &[PlannedSink]) -> Vec<SinkFate> {
             if fates[at].is_some() {
                 continue;
             }
-            if let Some(i) = (0..old.len()).find(|&i| free[i] && fits(i, &old[i], at, n)) {
+            if let Some(i) =
+                (0..old.len()).find(|&i| free[i] && fits(i, &old[i], at, n) && hands_over(&old[i], n))
+            {
                 fates[at] = Some(SinkFate::TakesOver(i));
                 free[i] = false;
             }

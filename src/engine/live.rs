@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::buffers::{self, Buffer, BufferPlan};
 use super::claims;
 use super::diff::{PipelineDiff, SinkFate};
 use super::plan::{PipelinePlan, Planned, PlannedSink};
@@ -17,7 +18,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::flow::{
     Branch, ComponentEntry, Course, Health, Inlet, Intake, Links, Memory, Meter, Outlet, PipelineEntry,
-    Queue, RateLimit, Shared, Site, SourceFactory, State, TaskCx,
+    RateLimit, Shared, Site, SourceFactory, State, TaskCx,
 };
 
 /// How often filters that hold rows are asked to let go.
@@ -79,7 +80,7 @@ pub(super) struct LiveSource {
 pub(super) struct LiveSink {
     pub(super) planned: PlannedSink,
     own: Option<WiredChain>,
-    pub(super) queue: Arc<Queue>,
+    pub(super) buffer: Buffer,
     pub(super) health: Arc<Health>,
     pub(super) switch: Switch,
 }
@@ -127,7 +128,12 @@ impl Live {
 
     /// The pipeline as a reload wants it: parts that stay are shared with this one, the others are there and not
     /// started. This one is not touched.
-    pub(super) fn next(&self, plan: PipelinePlan, diff: &PipelineDiff) -> Live {
+    pub(super) fn next(&self, mut plan: PipelinePlan, diff: &PipelineDiff) -> Live {
+        for (i, sink) in plan.sinks.iter_mut().enumerate() {
+            // What cannot become another kind of buffer stays as it is; the report says so.
+            let before = diff.predecessor(i).map(|from| self.sinks[from].buffer.plan);
+            sink.buffer = before.filter(|b| !b.becomes(&sink.buffer)).unwrap_or(sink.buffer);
+        }
         let filters = if diff.filters { wire::chain(&plan.filters) } else { self.filters.clone() };
         let limit = match diff.limit {
             true => plan.rate_limit.as_ref().map(|limit| Arc::new(Mutex::new(wire::rate_limit(limit)))),
@@ -143,7 +149,7 @@ impl Live {
                 LiveSink { planned: planned.clone(), own, ..self.sinks[i].clone() }
             }
             SinkFate::TakesOver(from) => {
-                LiveSink::wire(planned, Some(self.sinks[from].queue.clone()), &self.stop)
+                LiveSink::wire(planned, Some(self.sinks[from].buffer.clone()), &self.stop)
             }
             SinkFate::Added => LiveSink::wire(planned, None, &self.stop),
         };
@@ -159,30 +165,55 @@ impl Live {
 
     /// Leads the rows through this state's parts, under this state's bounds; returns what was before.
     pub(super) fn lead(&self) -> Arc<Course> {
-        self.sinks.iter().for_each(|sink| sink.queue.set_bounds(sink.planned.bounds));
+        for sink in &self.sinks {
+            if let BufferPlan::Memory(bounds) = sink.planned.buffer {
+                sink.buffer.front.set_bounds(bounds);
+            }
+        }
         let before = self.intake.lead(course(self.limit.clone(), &self.filters, &self.sinks));
         let ticks = self.intake.ticks();
         self.pulse.send_modify(|pulse| pulse.ticks = ticks);
         before
     }
 
-    /// Starts a sink of this pipeline.
+    /// Starts a sink of this pipeline, and first the thread of its buffer if that does not run yet.
     pub(super) fn start_sink(&mut self, index: usize, ground: &Ground) {
         let sink = &mut self.sinks[index];
         sink.switch = Switch { ended: CancellationToken::new(), ..Switch::new(&self.stop) };
         sink.health.set(State::Starting);
-        let inlet = Inlet::releasable(sink.queue.clone(), sink.switch.release.clone());
-        let planned = &sink.planned.sink;
-        let cx = ground.context(&planned.site, sink.queue.meter(), &sink.health, &sink.switch.stop);
-        let running = supervise::start_sink(planned, inlet, cx, ground.starting.clone());
+        let buffer = sink.buffer.clone();
+        let (planned, meter) = (sink.planned.sink.clone(), buffer.front.meter().clone());
+        let inlet = Inlet::releasable(buffer.back.clone(), sink.switch.release.clone());
+        let cx = ground.context(&planned.site, &meter, &sink.health, &sink.switch.stop);
+        // The thread goes on when the sink is exchanged.
+        let stage = buffer.start(&TaskCx { shutdown: self.stop.clone(), ..cx.clone() });
+        let (starting, keeps) = (ground.starting.clone(), buffer.plan.is_disk());
         let feeds = claims::feeds(&planned.claims).map(str::to_owned);
         let links = ground.shared.get::<Links>();
         feeds.iter().for_each(|name| links.sender_starts(name));
-        let (ended, at_work) = (sink.switch.ended.clone(), self.sinks_at_work.clone());
+        let Switch { ended, release, .. } = sink.switch.clone();
+        let at_work = self.sinks_at_work.clone();
+        let (opened, done) = stage.unzip();
+        if let Some(done) = done {
+            at_work.send_modify(|n| *n += 1);
+            let at_work = at_work.clone();
+            drop(task::spawn(async move {
+                done.await;
+                at_work.send_modify(|n| *n -= 1);
+            }));
+        }
         at_work.send_modify(|n| *n += 1);
         drop(task::spawn(async move {
-            running.await;
+            let outer = cx.clone();
+            let start = move || supervise::start_sink(&planned, inlet, cx, starting, keeps);
+            match opened {
+                Some(opened) => buffers::behind(opened, outer, start).await,
+                None => start().await,
+            }
             feeds.iter().for_each(|name| links.sender_ended(name));
+            if !release.is_cancelled() {
+                buffer.sink_gone();
+            }
             ended.cancel();
             at_work.send_modify(|n| *n -= 1);
         }));
@@ -265,20 +296,32 @@ impl LiveSource {
 
     fn entry(&self) -> ComponentEntry {
         let site = self.planned.site.clone();
-        ComponentEntry { site, meter: self.meter.clone(), health: self.health.clone() }
+        ComponentEntry { site, meter: self.meter.clone(), health: self.health.clone(), buffer: None }
     }
 }
 
 impl LiveSink {
-    fn wire(planned: &PlannedSink, queue: Option<Arc<Queue>>, above: &Shutdown) -> LiveSink {
-        let queue = queue.unwrap_or_else(|| wire::queue(planned, &Arc::new(Meter::default())));
+    fn wire(planned: &PlannedSink, buffer: Option<Buffer>, above: &Shutdown) -> LiveSink {
+        let buffer = buffer.unwrap_or_else(|| planned.buffer.make(Arc::new(Meter::default())));
         let (own, health) = (own_chain(planned), Arc::new(Health::default()));
-        LiveSink { planned: planned.clone(), own, queue, health, switch: Switch::new(above) }
+        LiveSink { planned: planned.clone(), own, buffer, health, switch: Switch::new(above) }
+    }
+
+    /// Its counters.
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        self.buffer.front.meter()
+    }
+
+    /// Waits until it has ended, and the thread of its buffer too. Cancel-safe.
+    pub(super) async fn gone(&self) {
+        self.switch.ended.cancelled().await;
+        self.buffer.ended().await;
     }
 
     fn entry(&self) -> ComponentEntry {
         let site = self.planned.sink.site.clone();
-        ComponentEntry { site, meter: self.queue.meter().clone(), health: self.health.clone() }
+        let (meter, health) = (self.meter().clone(), self.health.clone());
+        ComponentEntry { site, meter, health, buffer: self.buffer.status() }
     }
 }
 
@@ -302,7 +345,7 @@ fn own_chain(planned: &PlannedSink) -> Option<WiredChain> {
 fn course(limit: Option<Arc<Mutex<RateLimit>>>, filters: &WiredChain, sinks: &[LiveSink]) -> Arc<Course> {
     let branch = |sink: &LiveSink| Branch {
         chain: sink.own.as_ref().map(|own| own.chain.clone()),
-        queue: sink.queue.clone(),
+        queue: sink.buffer.front.clone(),
     };
     Course::new(limit, filters.chain.clone(), sinks.iter().map(branch).collect())
 }

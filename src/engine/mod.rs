@@ -3,6 +3,7 @@
 //! `diff`, `apply` and `reload` change what runs.
 
 mod apply;
+mod buffers;
 mod claims;
 mod diff;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 mod watchdog;
 mod wire;
 
+pub use buffers::BufferPlan;
 pub use plan::{PipelinePlan, Plan, Planned, PlannedSink, plan};
 pub use report::{Change, PipelineChange, ReloadOutcome, ReloadReport};
 pub use requests::{Loader, Reloads};

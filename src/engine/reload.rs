@@ -47,6 +47,7 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     let mut report = ReloadReport::new(ReloadOutcome::Unchanged);
     report.pipelines = described(&old, &pipelines, &changes);
     report.needs_restart = needs_restart(&engine.written, &written);
+    report.needs_restart.extend(buffers_that_stay(&engine.lives, &pipelines, &changes));
     let moves = report.pipelines.iter().any(|p| p.change != Change::Unchanged);
     engine.ground.starting.store(true, Release);
     let patience = root.shutdown_timeout;
@@ -71,7 +72,36 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
         }
     }
     publish(engine, board);
+    if moves {
+        report.notes.extend(unowned(engine).await);
+    }
     report
+}
+
+/// Buffers that the new configuration wants in files instead of memory, or the reverse, or otherwise in files.
+fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<String> {
+    let mut found = Vec::new();
+    for (plan, fate) in new.iter().zip(&diff.pipelines) {
+        let Some((at, changes)) = fate else { continue };
+        for (i, sink) in plan.sinks.iter().enumerate() {
+            let before = changes.predecessor(i).map(|from| lives[*at].sinks[from].buffer.plan);
+            if before.is_some_and(|before| !before.becomes(&sink.buffer)) {
+                found.push(format!("{}.buffer", sink.sink.site.id()));
+            }
+        }
+    }
+    found
+}
+
+/// Names the disk buffers that hold events and belong to no sink any more.
+async fn unowned(engine: &Engine) -> Vec<String> {
+    let dir = engine.ground.state_dir.clone();
+    let plans: Vec<PipelinePlan> = engine.lives.iter().map(|live| live.plan.clone()).collect();
+    let found = tokio::task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
+    let say = |(dir, events): (std::path::PathBuf, u64)| {
+        format!("{events} events wait in {}, which no sink uses any more; they are kept", dir.display())
+    };
+    found.unwrap_or_default().into_iter().map(say).collect()
 }
 
 /// Puts what runs on the board, and takes what is gone off everything that is kept by name.

@@ -310,7 +310,8 @@ async fn errors_and_a_shutdown_refuse_a_reload() {
 async fn a_hundred_reloads_leave_nothing_behind() {
     let starts = Starts::default();
     let state = |n: usize| {
-        let filters = if n.is_multiple_of(2) { no_filters() } else { json!([{"type": "sample", "one_in": 1}]) };
+        let filters =
+            if n.is_multiple_of(2) { no_filters() } else { json!([{"type": "sample", "one_in": 1}]) };
         let http = json!([{"type": "http"}]);
         let mut all = vec![pipeline("a", 1.0 + (n % 3) as f64, filters, null())];
         if n % 2 == 1 {

@@ -20,7 +20,7 @@ use super::watchdog;
 use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
-use crate::flow::{Board, Health, Memory, Reason, Shared, Site, State};
+use crate::flow::{Board, Health, Memory, MeterSnapshot, PipelineEntry, Reason, Shared, Site, State};
 use crate::net::entrance::BindError;
 use crate::net::{Entrance, EntranceConfig};
 use crate::tail::CheckpointNames;
@@ -48,6 +48,8 @@ pub struct Services {
 pub struct Started {
     /// Where the shared router listens.
     pub server: Option<SocketAddr>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
     /// The pipelines' names, in the order of the config.
     pub pipelines: Vec<String>,
 }
@@ -59,6 +61,8 @@ pub struct RunReport {
     pub forced: bool,
     /// Events dropped because of that.
     pub undelivered_events: u64,
+    /// Events that stay in disk buffers and are delivered by the next run.
+    pub kept_events: u64,
     /// Components that were down for good at the end, each with why; a run whose only source failed ends by itself.
     pub failed: Vec<String>,
 }
@@ -89,6 +93,7 @@ pub async fn run(
         None => None,
     };
     let server = entrance.as_ref().map(Entrance::local_addr);
+    let encrypted = entrance.as_ref().is_some_and(Entrance::is_encrypted);
     let board = services.shared.get::<Board>();
     let flow = shutdown.child();
     let starting = Arc::new(AtomicBool::new(true));
@@ -110,7 +115,7 @@ pub async fn run(
         return Err(failed);
     }
     ground.starting.store(false, Release);
-    on_started(&Started { server, pipelines: names });
+    on_started(&Started { server, encrypted, pipelines: names });
 
     ground.shared.get::<Memory>().set_max(memory::bound(&root));
     let beside =
@@ -133,7 +138,12 @@ pub async fn run(
             server_stop.abort();
         }
     }
-    Ok(RunReport { forced, undelivered_events: undelivered(&board), failed: failures(&board).collect() })
+    Ok(RunReport {
+        forced,
+        undelivered_events: undelivered(&board),
+        kept_events: kept(&board),
+        failed: failures(&board).collect(),
+    })
 }
 
 /// How the pipelines ended.
@@ -176,7 +186,7 @@ async fn drive(engine: &mut Engine, load: Option<Loader>, shutdown: &Shutdown, b
         () = shutdown.aborted() => true,
     };
     if forced {
-        let abort_queues = || engine.lives.iter().flat_map(|l| &l.sinks).for_each(|s| s.queue.abort());
+        let abort_queues = || engine.lives.iter().flat_map(|l| &l.sinks).for_each(|s| s.buffer.front.abort());
         engine.ground.flow.abort();
         abort_queues();
         // Aborted futures are dropped at their next await; a thread stuck in a system call is left behind.
@@ -272,7 +282,20 @@ fn failures(board: &Board) -> impl Iterator<Item = String> {
 
 /// What was dropped at the deadline, and what threads that did not come back in time still hold.
 fn undelivered(board: &Board) -> u64 {
+    let meters = meters(board);
+    meters.map(|m| m.dropped(Reason::Aborted) + m.queued_events.saturating_sub(m.stored_events)).sum()
+}
+
+/// What is on disk.
+fn kept(board: &Board) -> u64 {
+    meters(board).map(|m| m.stored_events).sum()
+}
+
+fn meters(board: &Board) -> impl Iterator<Item = MeterSnapshot> {
     let pipelines = board.pipelines();
-    let meters = pipelines.iter().flat_map(|p| p.components.iter().map(|c| &c.meter).chain([&p.meter]));
-    meters.map(|m| m.snapshot()).map(|m| m.dropped(Reason::Aborted) + m.queued_events).sum()
+    let of = |p: &PipelineEntry| {
+        let components: Vec<_> = p.components.iter().map(|c| c.meter.snapshot()).collect();
+        components.into_iter().chain([p.meter.snapshot()])
+    };
+    pipelines.iter().flat_map(of).collect::<Vec<_>>().into_iter()
 }

@@ -158,7 +158,8 @@ async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx, starting
     }
 }
 
-async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, starting: Starting) {
+/// `keeps`: what the sink does not take stays in its buffer for the next run.
+async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, starting: Starting, keeps: bool) {
     let mut supervisor = Supervisor::new(&cx, starting, inlet.release_token());
     loop {
         let mut sink = make();
@@ -166,10 +167,14 @@ async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, startin
         drop(sink);
         match next {
             Next::Again => {}
+            Next::Failed if keeps => return,
             Next::Failed => return refuse(&mut inlet, &cx).await,
             Next::Aborted => return cx.health.set(State::Finished),
             Next::Finished => {
                 cx.health.set(State::Finished);
+                if keeps {
+                    return;
+                }
                 return refuse(&mut inlet, &cx).await;
             }
         }
@@ -209,8 +214,9 @@ pub(super) fn start_sink(
     inlet: Inlet,
     cx: TaskCx,
     starting: Starting,
+    keeps: bool,
 ) -> Running {
-    let run = supervise_sink(planned.make.clone(), inlet, cx.clone(), starting);
+    let run = supervise_sink(planned.make.clone(), inlet, cx.clone(), starting, keeps);
     place(planned.placement, planned.site.type_name, cx, run)
 }
 

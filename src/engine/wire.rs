@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::plan::{Planned, PlannedSink};
+use super::plan::Planned;
 use crate::base::clock;
 use crate::config::{RateLimitOptions, RateLimitPolicy};
 use crate::flow::{
-    Chain, ComponentEntry, FilterFactory, Health, Meter, Queue, RateLimit, Stage, State, TokenBucket,
+    Chain, ComponentEntry, FilterFactory, Health, Meter, RateLimit, Stage, State, TokenBucket,
 };
 
 /// Filters in a row, with their places on the board.
@@ -24,16 +24,16 @@ pub(super) fn chain(filters: &[Planned<FilterFactory>]) -> WiredChain {
     let stages = filters.iter().map(|planned| {
         let (meter, health) = (Arc::new(Meter::default()), Arc::new(Health::default()));
         health.set(State::Ready);
-        entries.push(ComponentEntry { site: planned.site.clone(), meter: meter.clone(), health });
+        entries.push(ComponentEntry {
+            site: planned.site.clone(),
+            meter: meter.clone(),
+            health,
+            buffer: None,
+        });
         Stage::new(planned.make.clone(), meter, planned.site.clone())
     });
     let chain = Arc::new(Mutex::new(Chain::new(stages.collect())));
     WiredChain { chain, entries }
-}
-
-/// The buffer before a sink, which counts on the sink's `meter`.
-pub(super) fn queue(planned: &PlannedSink, meter: &Arc<Meter>) -> Arc<Queue> {
-    Queue::new(planned.bounds, meter.clone())
 }
 
 /// A fresh limit.

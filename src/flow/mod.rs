@@ -6,6 +6,10 @@ mod chain;
 mod component;
 mod context;
 mod descriptor;
+pub mod disk;
+mod gather;
+#[cfg(test)]
+mod gather_tests;
 mod limit;
 mod links;
 mod memory;
@@ -16,6 +20,7 @@ mod outlet_tests;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
+mod retry;
 mod shared_options;
 mod signals;
 
@@ -24,11 +29,13 @@ pub use chain::{Chain, Stage};
 pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
 pub use context::{Health, LastError, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
+pub use gather::{Gather, GatherLimits, Gathered};
 pub use limit::TokenBucket;
 pub use links::{Link, Links};
 pub use memory::Memory;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Course, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
+pub use retry::RetrySchedule;
 pub use shared_options::SinkOptions;
 pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource};

@@ -197,33 +197,39 @@ impl Intake {
         self.course().branches.iter().any(|branch| branch.queue.meter().snapshot().queued_events > 0)
     }
 
-    async fn enter(&self, mut batch: Batch, memory: Option<&Memory>) {
+    /// Returns how many events the rate limit refused: the last ones of those that were not too long.
+    async fn enter(&self, mut batch: Batch, memory: Option<&Memory>) -> u64 {
         self.meter.received(batch.events(), batch.bytes());
         let mut passage = Passage { meter: &self.meter, events: batch.events() };
         if let Some(memory) = memory {
             memory.room(|| self.waits()).await;
         }
         let Some(limit) = self.course().limit.clone() else {
-            return self.pass(batch, &mut passage).await;
+            self.pass(batch, &mut passage).await;
+            return 0;
         };
         self.drop_oversize(&limit, &mut batch, &mut passage);
         while !batch.is_empty() {
             let (admitted, waits) = self.tokens(batch.events()).await;
             if admitted == batch.events() {
-                return self.pass(batch, &mut passage).await;
+                self.pass(batch, &mut passage).await;
+                return 0;
             }
             if admitted > 0 {
                 let piece = batch.split_to(admitted);
                 self.pass(piece, &mut passage).await;
             }
             if !waits {
-                self.meter.dropped(Reason::RateLimit, batch.events());
-                passage.events -= batch.events();
-                return batch.settle(Outcome::Dropped);
+                let refused = batch.events();
+                self.meter.dropped(Reason::RateLimit, refused);
+                passage.events -= refused;
+                batch.settle(Outcome::Dropped);
+                return refused;
             }
         }
         // Only reached when everything was oversize.
         batch.settle(Outcome::Dropped);
+        0
     }
 
     /// How many of `wanted` events may pass now, and whether the others may wait. Under the policy `block` it waits
@@ -336,14 +342,27 @@ impl Outlet {
     /// Rows of one source keep their order. Not cancel-safe, but accountable: when cancelled, what had not passed
     /// is counted as aborted and its receipt reports it lost.
     pub async fn send(&self, batch: Batch) {
+        self.offer(batch).await;
+    }
+
+    /// The same; returns how many events the pipeline's rate limit refused by its policy `drop`. They are the last
+    /// ones of those that are not longer than [`Outlet::event_bytes_max`]. For sources that can tell their sender.
+    pub async fn offer(&self, batch: Batch) -> u64 {
         let (events, bytes) = (batch.events(), batch.bytes());
         self.meter.received(events, bytes);
         self.meter.delivered(events, bytes);
         if events == 0 {
-            return batch.settle(Outcome::Delivered);
+            batch.settle(Outcome::Delivered);
+            return 0;
         }
         let memory = self.memory.as_deref().filter(|memory| memory.is_over());
-        self.intake.enter(batch, memory).await;
+        self.intake.enter(batch, memory).await
+    }
+
+    /// The longest event that the pipeline's rate limit lets in, in bytes.
+    pub fn event_bytes_max(&self) -> Option<u64> {
+        let limit = self.intake.course().limit.clone()?;
+        lock(&limit).event_bytes_max
     }
 
     /// The source's meter, to count what it drops before sending.

@@ -40,6 +40,8 @@ pub struct Queue {
     /// A reload may change them while rows wait.
     bounds: Mutex<Bounds>,
     meter: Arc<Meter>,
+    /// The second queue of one buffer: rows were counted as received, and are counted as queued, elsewhere.
+    relay: bool,
     /// Woken when there is something to take, or the queue closed.
     readable: Notify,
     /// Woken when there is room again.
@@ -50,7 +52,7 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Ascending by [`Place::number`].
+    /// Ascending by [`Place::number`]; pieces of one batch by their first row.
     waiting: VecDeque<(Place, Batch)>,
     /// The number of the next place.
     next_number: u64,
@@ -84,7 +86,9 @@ impl State {
     fn insert(&mut self, place: Place, batch: Batch) {
         self.events += batch.events();
         self.bytes += batch.weight();
-        let at = self.waiting.partition_point(|(other, _)| other.number < place.number);
+        let key = |place: &Place, batch: &Batch| (place.number, batch.live().bounds().0);
+        let own = key(&place, &batch);
+        let at = self.waiting.partition_point(|(other, waiting)| key(other, waiting) < own);
         self.waiting.insert(at, (place, batch));
     }
 
@@ -93,6 +97,11 @@ impl State {
         self.bytes += batch.weight();
         self.waiting.push_back((Place { number: self.next_number, suspect: false }, batch));
         self.next_number += 1;
+    }
+
+    fn take_lease(&mut self, batch: &Batch) {
+        self.leased_events += batch.events();
+        self.leased_bytes += batch.weight();
     }
 
     fn return_lease(&mut self, batch: &Batch) {
@@ -106,14 +115,42 @@ impl Queue {
     pub fn new(bounds: Bounds, meter: Arc<Meter>) -> Arc<Queue> {
         let state = Mutex::new(State::default());
         let (readable, writable) = (Notify::new(), Notify::new());
-        Arc::new(Queue {
-            state,
-            bounds: Mutex::new(bounds),
-            meter,
-            readable,
-            writable,
-            turn: tokio::sync::Mutex::default(),
-        })
+        let turn = tokio::sync::Mutex::default();
+        let bounds = Mutex::new(bounds);
+        Arc::new(Queue { state, bounds, meter, relay: false, readable, writable, turn })
+    }
+
+    /// The last stretch of a buffer that consists of more than this queue: without bounds of its own, and counting
+    /// only what the sink does with its rows. What it loses in an abort is the business of the receipts.
+    pub(super) fn relay(meter: Arc<Meter>) -> Arc<Queue> {
+        let bounds = Bounds { events_max: u64::MAX, bytes_max: u64::MAX, when_full: WhenFull::Block };
+        let mut queue = Queue::new(bounds, meter);
+        if let Some(queue) = Arc::get_mut(&mut queue) {
+            queue.relay = true;
+        }
+        queue
+    }
+
+    /// Adds a batch to a relay; lost if it is closed.
+    pub(super) fn enter(&self, batch: Batch) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            return batch.settle(Outcome::Lost);
+        }
+        state.push_back(batch);
+        drop(state);
+        self.readable.notify_one();
+    }
+
+    /// Whether the consumer is gone or the end was forced.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.lock().aborted
+    }
+
+    /// Whether no more batches will come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// The meter that the queue counts on: the sink's.
@@ -250,11 +287,16 @@ impl Queue {
     }
 
     fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {
-        self.meter.dropped(reason, batch.events());
+        if !(self.relay && outcome == Outcome::Lost) {
+            self.meter.dropped(reason, batch.events());
+        }
         batch.settle(outcome);
     }
 
     fn publish(&self, state: &State) {
+        if self.relay {
+            return;
+        }
         self.meter.queued(state.events + state.leased_events, state.bytes + state.leased_bytes);
     }
 
@@ -331,6 +373,12 @@ impl Inlet {
         Inlet { queue, release }
     }
 
+    /// The queue alone: another inlet takes from it.
+    pub fn give_back(self) -> Arc<Queue> {
+        self.release.cancel();
+        self.queue.clone()
+    }
+
     /// What releases it.
     pub fn release_token(&self) -> CancellationToken {
         self.release.clone()
@@ -374,8 +422,7 @@ impl Inlet {
         }
         let mut state = self.queue.lock();
         let (place, batch) = state.pop_front()?;
-        state.leased_events += batch.events();
-        state.leased_bytes += batch.weight();
+        state.take_lease(&batch);
         drop(state);
         self.queue.writable.notify_waiters();
         Some(Lease { batch: Some(batch), place, queue: self.queue.clone() })
@@ -447,11 +494,40 @@ impl Lease {
         }
     }
 
+    /// Cuts off the first `events` rows as a lease of their own, to be settled apart; `self` keeps the rest. The
+    /// source hears the worst of both. Copies nothing. A part without rows is settled at once when dropped.
+    #[must_use]
+    pub fn split_to(&mut self, events: u64) -> Lease {
+        let batch = self.batch.as_mut().expect("a lease holds its batch until it is settled");
+        let mut state = self.queue.lock();
+        // Two pieces weigh less than the whole: the delimiter between them belongs to neither.
+        state.return_lease(batch);
+        let head = batch.split_to(events);
+        state.take_lease(&head);
+        state.take_lease(batch);
+        drop(state);
+        Lease { batch: Some(head), place: self.place, queue: self.queue.clone() }
+    }
+
+    /// A receiver refused the rows for good, and they go on to where such rows are kept: counted as rejected here,
+    /// settled by whoever takes them.
+    #[must_use]
+    pub fn diverted(mut self) -> Option<Batch> {
+        let batch = self.release()?;
+        self.queue.meter.dropped(Reason::Rejected, batch.events());
+        Some(batch)
+    }
+
     /// The batch leaves this queue for another one, which settles it; counted as delivered here.
     pub fn forward(mut self) -> Option<Batch> {
         let batch = self.release()?;
         self.queue.meter.delivered(batch.events(), batch.bytes());
         Some(batch)
+    }
+
+    /// The batch goes on within the same buffer: nothing is counted but that it left this queue.
+    pub(super) fn hand_on(mut self) -> Option<Batch> {
+        self.release()
     }
 
     fn release(&mut self) -> Option<Batch> {
@@ -466,6 +542,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(batch) = self.batch.take() else { return };
+        if batch.is_empty() {
+            return batch.settle(Outcome::Delivered);
+        }
         let panicked = std::thread::panicking();
         let mut state = self.queue.lock();
         state.return_lease(&batch);

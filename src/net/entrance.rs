@@ -15,7 +15,6 @@ use super::listener;
 use super::listeners::Listeners;
 use super::socket::{Peer, Socket};
 use super::tls::TlsError;
-use super::tls::certificate;
 use super::tls::server::TlsServer;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
@@ -136,24 +135,24 @@ impl EntranceConfig {
     }
 }
 
-/// The TLS of an entrance, and the task that takes over new files; it ends with the entrance.
+/// The TLS of an entrance, and the task that looks after it; it ends with the entrance.
 #[derive(Debug)]
 struct Encryption {
     server: Arc<TlsServer>,
-    following: JoinHandle<()>,
+    looking: JoinHandle<()>,
 }
 
 impl Encryption {
     fn new(server: TlsServer, who: &str) -> Encryption {
         let server = Arc::new(server);
-        let following = task::spawn(server.clone().follow_files(who.to_owned()));
-        Encryption { server, following }
+        let looking = task::spawn(server.clone().look_after(who.to_owned()));
+        Encryption { server, looking }
     }
 }
 
 impl Drop for Encryption {
     fn drop(&mut self) {
-        self.following.abort();
+        self.looking.abort();
     }
 }
 
@@ -180,6 +179,13 @@ impl Entrance {
     fn over(listener: Arc<TcpListener>, tls: Option<Encryption>, guard: Arc<Guard>) -> io::Result<Entrance> {
         let address = listener.local_addr()?;
         Ok(Entrance { listener, address, tls, guard, http: AtomicBool::new(false) })
+    }
+
+    /// An encrypted entrance that is open to all who reach `listener`.
+    #[cfg(test)]
+    pub(super) fn encrypted(listener: TcpListener, server: TlsServer) -> Entrance {
+        let guard = Arc::new(Guard::open());
+        Entrance::over(Arc::new(listener), Some(Encryption::new(server, "test")), guard).unwrap()
     }
 
     /// Offers HTTP/2 and HTTP/1.1 in its handshakes, if it has any; for those that speak HTTP.
@@ -263,9 +269,9 @@ impl Arrival {
         };
         // Boxed: a handshake is short, and the future of its connection is not to have room for it all along.
         let socket = Box::pin(tls.accept(socket)).await?;
-        let shown = socket.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let name = shown.and_then(|leaf| certificate::name(leaf));
-        Ok(Visitor { socket: Socket::Tls(Box::new(socket)), peer: Peer { address: peer, name }, admission })
+        let socket = Socket::Tls(Box::new(socket));
+        let name = socket.peer_name();
+        Ok(Visitor { socket, peer: Peer { address: peer, name }, admission })
     }
 }
 

@@ -244,3 +244,29 @@ async fn requests(server: &Arc<Server>, socket: Socket, peer: Peer) -> Option<(S
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::Nothing;
+
+    #[tokio::test]
+    async fn a_connection_costs_little_while_it_listens() {
+        let entrance = Entrance::open(listen("127.0.0.1:0").await.unwrap()).unwrap();
+        let client = tokio::net::TcpStream::connect(entrance.local_addr()).await.unwrap();
+        let shutdown = Shutdown::new();
+        let arrival = entrance.accept(&shutdown).await.unwrap();
+        let server = Arc::new(Server {
+            router: Arc::default(),
+            handler: Arc::new(Nothing),
+            policy: Policy::default(),
+            shutdown,
+            guard: entrance.guard().clone(),
+            loopback: true,
+            connections: TaskTracker::new(),
+        });
+        let size = size_of_val(&connection(&server, arrival));
+        assert!(size < 1400, "every subscriber's task has {size} bytes");
+        drop(client);
+    }
+}

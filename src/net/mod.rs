@@ -2,20 +2,28 @@
 //! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
 
 mod answer;
+pub mod body;
+pub mod commit;
+pub mod dial;
 pub mod entrance;
 mod gate;
 pub mod guard;
 mod http2;
 pub mod id;
+pub mod inbound;
+pub mod ingest;
+pub mod lanes;
 mod lines;
 mod link;
 mod listener;
 mod listeners;
+pub mod mount;
 pub mod notes;
 pub mod params;
 pub mod problem;
 mod pump;
 pub mod query_string;
+pub mod requests;
 pub mod ring;
 mod router;
 pub mod segment;
@@ -25,6 +33,7 @@ mod stream_body;
 pub mod subscriber;
 mod timed;
 pub mod tls;
+pub mod upstream;
 
 pub use answer::{MANY_PATH, only_read};
 pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::tls::certificate;
+
 /// A connection's socket. Plain ones stay reachable, for those that read and write without a copy between.
 #[derive(Debug)]
 pub enum Socket {
@@ -42,6 +44,14 @@ impl Socket {
         match self {
             Socket::Plain(tcp) => tcp,
             Socket::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// The name in the client's certificate, which the handshake has verified.
+    pub fn peer_name(&self) -> Option<Arc<str>> {
+        match self {
+            Socket::Plain(_) => None,
+            Socket::Tls(tls) => certificate::name(tls.get_ref().1.peer_certificates()?.first()?),
         }
     }
 

@@ -72,10 +72,13 @@ impl AsyncWrite for TimedSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        // Under TLS what was written may still wait here.
+        let polled = Pin::new(&mut self.socket).poll_flush(cx);
+        self.timed(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.socket).poll_shutdown(cx);
+        self.timed(cx, polled)
     }
 }

@@ -12,14 +12,19 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::flow::{Board, ComponentEntry, Memory, MeterSnapshot, State};
+use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
-pub(super) fn response(board: &Arc<Board>, memory: &Arc<Memory>) -> Result<Response<Body>, Problem> {
+pub(super) fn response(
+    board: &Arc<Board>,
+    memory: &Arc<Memory>,
+    guards: &Arc<GuardBoard>,
+) -> Result<Response<Body>, Problem> {
     let mut registry = Registry::with_prefix("weir");
-    registry.register_collector(Box::new(OfBoard(board.clone(), memory.clone())));
+    registry.register_collector(Box::new(OfBoard(board.clone(), memory.clone(), guards.clone())));
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {e}")))?;
@@ -27,12 +32,12 @@ pub(super) fn response(board: &Arc<Board>, memory: &Arc<Memory>) -> Result<Respo
 }
 
 #[derive(Debug)]
-struct OfBoard(Arc<Board>, Arc<Memory>);
+struct OfBoard(Arc<Board>, Arc<Memory>, Arc<GuardBoard>);
 
 /// A metric that every component has: name, what it counts, whether it is a gauge, and where to read it.
 type PerComponent = (&'static str, &'static str, MetricType, fn(&MeterSnapshot) -> u64);
 
-const PER_COMPONENT: [PerComponent; 12] = [
+const PER_COMPONENT: [PerComponent; 14] = [
     ("received_events", "Events that came in", MetricType::Counter, |m| m.received_events),
     ("received_bytes", "Bytes that came in", MetricType::Counter, |m| m.received_bytes),
     ("delivered_events", "Events that went out", MetricType::Counter, |m| m.delivered_events),
@@ -40,6 +45,15 @@ const PER_COMPONENT: [PerComponent; 12] = [
     ("filtered_events", "Events filtered away on purpose", MetricType::Counter, |m| m.filtered_events),
     ("queued_events", "Events that wait now", MetricType::Gauge, |m| m.queued_events),
     ("queued_bytes", "Bytes that wait now", MetricType::Gauge, |m| m.queued_bytes),
+    ("stored_events", "Events in a disk buffer now, part of what waits", MetricType::Gauge, |m| {
+        m.stored_events
+    }),
+    (
+        "recovered_events",
+        "Events that a disk buffer held from an earlier run, part of what came in",
+        MetricType::Counter,
+        |m| m.recovered_events,
+    ),
     ("errors", "Operations that failed", MetricType::Counter, |m| m.errors),
     ("restarts", "Starts after a fault", MetricType::Counter, |m| m.restarts),
     ("clients", "Clients connected now", MetricType::Gauge, |m| m.clients),
@@ -115,6 +129,18 @@ impl Collector for OfBoard {
             ("memory_max_bytes", "The bound on both, 0 without one", self.1.max().unwrap_or(0)),
         ] {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        let mut refused = encoder.encode_descriptor(
+            "refused",
+            "Connections and requests turned away, by listener and reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for guard in self.2.statuses() {
+            for (reason, count) in guard.refused {
+                let labels = [("listener", &*guard.listener), ("reason", reason.as_str())];
+                write(refused.encode_family(&labels)?, MetricType::Counter, count)?;
+            }
         }
         let uptime = self.0.started().elapsed().as_secs_f64();
         encoder

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::base::shutdown::Shutdown;
 use crate::engine::Reloads;
 use crate::flow::{Board, Memory, Shared};
+use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
 
@@ -49,15 +50,22 @@ pub struct Api {
     router: Arc<Router>,
     reloads: Arc<Reloads>,
     memory: Arc<Memory>,
+    guards: Arc<GuardBoard>,
     shutdown: Shutdown,
 }
 
 impl Api {
-    /// An interface to the board, the streams and the memory in `shared`, that asks its [`Reloads`] to reload;
-    /// `shutdown` tells when readiness ends.
+    /// An interface to the board, the streams, the guards and the memory in `shared`, that asks its [`Reloads`] to
+    /// reload; `shutdown` tells when readiness ends.
     pub fn new(shared: &Shared, shutdown: Shutdown) -> Api {
-        let (board, router) = (shared.get::<Board>(), shared.get::<Router>());
-        Api { board, router, reloads: shared.get::<Reloads>(), memory: shared.get::<Memory>(), shutdown }
+        Api {
+            board: shared.get::<Board>(),
+            router: shared.get::<Router>(),
+            reloads: shared.get::<Reloads>(),
+            memory: shared.get::<Memory>(),
+            guards: shared.get::<GuardBoard>(),
+            shutdown,
+        }
     }
 
     /// `says_why` is whether readiness may name components and their faults.
@@ -71,11 +79,12 @@ impl Api {
                         &self.board,
                         &self.memory,
                         &self.router.streams(),
+                        &self.guards,
                         self.unready().is_empty(),
                     ),
                 ));
             }
-            "/metrics" => return metrics::response(&self.board, &self.memory),
+            "/metrics" => return metrics::response(&self.board, &self.memory, &self.guards),
             "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
             "/readyz" => return Ok(self.ready(says_why)),
             "/openapi.json" => return Ok(openapi::response()),

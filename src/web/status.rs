@@ -6,21 +6,36 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::batch::Timestamp;
+use crate::flow::disk::BufferSnapshot;
 use crate::flow::{Board, ComponentEntry, Memory, MeterSnapshot, PipelineEntry, State};
 use crate::net::StreamRoute;
+use crate::net::guard::{GuardBoard, GuardStatus};
 
 /// The streams that are mounted, with their paths.
 type Streams = [(String, Arc<StreamRoute>)];
 
 /// All of the process.
-pub(super) fn process(board: &Board, memory: &Memory, streams: &Streams, ready: bool) -> Value {
+pub(super) fn process(
+    board: &Board,
+    memory: &Memory,
+    streams: &Streams,
+    guards: &GuardBoard,
+    ready: bool,
+) -> Value {
     json!({
         "memory": { "held": memory.held(), "resident": memory.resident(), "max": memory.max() },
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": board.started().elapsed().as_secs_f64(),
         "ready": ready,
+        "guards": guards.statuses().iter().map(guard).collect::<Vec<_>>(),
         "pipelines": board.pipelines().iter().map(|p| pipeline(p, streams)).collect::<Vec<_>>(),
     })
+}
+
+/// What one listener refused, by reason.
+fn guard(status: &GuardStatus) -> Value {
+    let refused = status.refused.iter().map(|(reason, count)| (reason.as_str().to_owned(), (*count).into()));
+    json!({ "listener": &*status.listener, "refused": refused.collect::<Map<_, _>>() })
 }
 
 /// One pipeline.
@@ -53,6 +68,9 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
         status.insert("why".into(), why.into());
     }
     counters(meter, &mut status);
+    if let Some(buffer) = &entry.buffer {
+        status.insert("buffer".into(), disk_buffer(&buffer.snapshot(), meter));
+    }
     status.insert("clients".into(), meter.clients.into());
     status.insert("client_drops".into(), meter.client_drops.into());
     status.insert("cut".into(), meter.cut_events.into());
@@ -80,6 +98,23 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
         );
     }
     Value::Object(status)
+}
+
+fn disk_buffer(buffer: &BufferSnapshot, meter: &MeterSnapshot) -> Value {
+    let mut status = json!({
+        "state": buffer.state(),
+        "directory": buffer.dir.display().to_string(),
+        "events": meter.stored_events,
+        "recovered": meter.recovered_events,
+        "disk_bytes": buffer.disk_bytes,
+        "segments": buffer.segments,
+        "damaged": buffer.damaged,
+        "missing_segments": buffer.missing,
+    });
+    if let (Some(why), Some(status)) = (&buffer.trouble, status.as_object_mut()) {
+        status.insert("why".to_owned(), why.as_str().into());
+    }
+    status
 }
 
 fn counters(meter: &MeterSnapshot, into: &mut Map<String, Value>) {

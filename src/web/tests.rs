@@ -29,7 +29,8 @@ async fn server() -> Server {
     meter.filtered(1);
     meter.dropped(Reason::Oversize, 3);
     let site = Site { pipeline: "app".into(), kind: ComponentKind::Sink, index: 0, type_name: "null" };
-    let sink = ComponentEntry { site: Arc::new(site), meter, health: Arc::new(Health::default()) };
+    let sink =
+        ComponentEntry { site: Arc::new(site), meter, health: Arc::new(Health::default()), buffer: None };
     sink.health.set(State::Ready);
     let pipeline =
         |name: &str, components| PipelineEntry { name: name.into(), meter: Arc::default(), components };
@@ -180,9 +181,10 @@ async fn the_description_is_true() {
     let document = json(&server, "/openapi.json").await;
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     for (path, item) in document["paths"].as_object().unwrap() {
-        let (method, key) = if item["get"].is_null() { ("POST", "post") } else { ("GET", "get") };
-        let (status, headers, _) = ask(&server, method, &path.replace("{pipeline}", "app")).await;
-        let answers = &item[key]["responses"];
+        let method = if item["get"].is_null() { "post" } else { "get" };
+        let target = path.replace("{pipeline}", "app");
+        let (status, headers, _) = ask(&server, &method.to_uppercase(), &target).await;
+        let answers = &item[method]["responses"];
         let answer = &answers[status.to_string()];
         assert!(!answer.is_null(), "{path}: {status}");
         if status == 200 {

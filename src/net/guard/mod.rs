@@ -16,6 +16,8 @@ mod memory;
 pub(super) mod origin;
 mod refusal;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -132,7 +132,9 @@ impl Refusal {
     pub fn into_problem(self) -> Problem {
         let mut problem = Problem::new(self.status, self.detail).with("reason", self.reason.as_str());
         if let Some(wait) = self.retry_after {
-            // Whole seconds (RFC 9110, section 10.2.3), rounded up: earlier would be too early.
+            // Whole seconds (RFC 9110, section 10.2.3), rounded up: earlier would be too early. The nanosecond that a
+            // bucket adds for its own rounding is none.
+            let wait = wait.saturating_sub(Duration::from_micros(1));
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             problem = problem.header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }

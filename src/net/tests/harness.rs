@@ -57,7 +57,7 @@ impl Encode for RawOwn {
     }
 }
 
-struct Nothing;
+pub(in crate::net) struct Nothing;
 
 #[async_trait]
 impl Handler for Nothing {

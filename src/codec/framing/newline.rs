@@ -2,51 +2,45 @@
 //! before it belongs to the line), and applies the policy for lines that are too long without ever holding more
 //! of them than the limit.
 
+use super::{Framed, Oversize};
 use crate::batch::{Framing, Span};
-
-/// What happens to a line longer than the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oversize {
-    /// Its first bytes, up to the limit, pass; the rest is skipped.
-    Truncate,
-    /// The line is skipped and counted.
-    Drop,
-    /// It passes in pieces of the limit's size.
-    Split,
-}
-
-/// The lines found in a chunk.
-#[derive(Debug)]
-pub struct Framed {
-    /// Rows, in chunk coordinates.
-    pub spans: Vec<Span>,
-    /// Bytes of the chunk that are dealt with; the rest starts the next chunk.
-    pub consumed: usize,
-    /// Whether rows are plain neighbours or something was cut.
-    pub framing: Framing,
-    /// Lines dropped or cut because they were too long.
-    pub oversize_events: u64,
-}
 
 /// Frames the chunks of one stream.
 #[derive(Debug, Clone)]
 pub struct LineFramer {
+    delimiter: u8,
     line_bytes_max: usize,
     oversize: Oversize,
+    place: Place,
+}
+
+/// Where the stream stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    /// At the start of a line.
+    #[default]
+    Start,
     /// Inside a line of which all that may pass has passed.
-    skipping: bool,
+    Skipping,
+    /// Inside a line of which pieces have passed, and which is counted.
+    Splitting,
 }
 
 impl LineFramer {
     /// A framer at the start of a line; `line_bytes_max` is at least 1.
     pub fn new(line_bytes_max: usize, oversize: Oversize) -> LineFramer {
-        LineFramer { line_bytes_max: line_bytes_max.max(1), oversize, skipping: false }
+        LineFramer::delimited(b'\n', line_bytes_max, oversize)
+    }
+
+    /// The same for lines that end with another byte; the rows are not [`Framing::Lines`] then, whatever is said here.
+    pub(super) fn delimited(delimiter: u8, line_bytes_max: usize, oversize: Oversize) -> LineFramer {
+        LineFramer { delimiter, line_bytes_max: line_bytes_max.max(1), oversize, place: Place::Start }
     }
 
     /// The same framer within a line that is being skipped, as [`LineFramer::is_skipping`] said of an earlier one.
     #[must_use]
     pub fn resumed(mut self, skipping: bool) -> LineFramer {
-        self.skipping = skipping;
+        self.place = if skipping { Place::Skipping } else { Place::Start };
         self
     }
 
@@ -57,17 +51,27 @@ impl LineFramer {
 
     /// Whether the stream stands inside a line that is being skipped.
     pub fn is_skipping(&self) -> bool {
-        self.skipping
+        self.place == Place::Skipping
+    }
+
+    /// Whether the stream stands inside a line of which a part was dealt with.
+    pub(super) fn is_within(&self) -> bool {
+        self.place != Place::Start
     }
 
     /// Finds the complete lines of `chunk`, which continues the unconsumed rest of the one before.
     pub fn frame(&mut self, chunk: &[u8]) -> Framed {
-        // A guess of 64 bytes a line; one growth at most for ordinary logs.
-        let spans = Vec::with_capacity(chunk.len() / 64 + 1);
-        let mut framed = Framed { spans, consumed: 0, framing: Framing::Lines, oversize_events: 0 };
+        self.frame_fresh(chunk, 0)
+    }
+
+    /// The same, when the first `seen` bytes are an unconsumed rest and hold no delimiter.
+    pub fn frame_fresh(&mut self, chunk: &[u8], seen: usize) -> Framed {
+        let seen = seen.min(chunk.len());
+        let mut framed = Framed::expecting(chunk.len() - seen, Framing::Lines);
         let mut start = 0;
-        for newline in memchr::memchr_iter(b'\n', chunk) {
-            if newline - start <= self.line_bytes_max && !self.skipping {
+        for found in memchr::memchr_iter(self.delimiter, &chunk[seen..]) {
+            let newline = found + seen;
+            if newline - start <= self.line_bytes_max && self.place == Place::Start {
                 framed.spans.push(Span::new(start, newline - start));
             } else {
                 self.end_long(start, newline, &mut framed);
@@ -78,33 +82,61 @@ impl LineFramer {
         framed
     }
 
-    /// The stream has ended: what is left is a line too, if there is any of it.
-    pub fn finish(&mut self, rest: &[u8]) -> Framed {
-        let mut framed = self.frame(rest);
+    /// Deals with the one line that starts at `start`; where the next begins, or `None` when more has to come first.
+    /// Bytes before `seen` are known to hold no delimiter of this line.
+    pub(super) fn frame_one(
+        &mut self,
+        chunk: &[u8],
+        start: usize,
+        seen: usize,
+        framed: &mut Framed,
+    ) -> Option<usize> {
+        let from = start.max(seen.min(chunk.len()));
+        let Some(found) = memchr::memchr(self.delimiter, &chunk[from..]) else {
+            self.hold_or_cut(start, chunk.len(), framed);
+            return None;
+        };
+        let newline = from + found;
+        if newline - start <= self.line_bytes_max && self.place == Place::Start {
+            framed.spans.push(Span::new(start, newline - start));
+        } else {
+            self.end_long(start, newline, framed);
+        }
+        framed.consumed = newline + 1;
+        Some(framed.consumed)
+    }
+
+    /// The stream ends within the line that starts at `framed.consumed`.
+    pub(super) fn finish_one(&mut self, rest: &[u8], framed: &mut Framed) {
         if framed.consumed < rest.len() {
             framed.spans.push(Span::new(framed.consumed, rest.len() - framed.consumed));
             framed.consumed = rest.len();
         }
-        self.skipping = false;
+        self.place = Place::Start;
+    }
+
+    /// The stream has ended: what is left is a line too, if there is any of it.
+    pub fn finish(&mut self, rest: &[u8]) -> Framed {
+        let mut framed = self.frame(rest);
+        self.finish_one(rest, &mut framed);
         framed
     }
 
     /// A line ends that is too long, or whose start was dealt with before.
     fn end_long(&mut self, start: usize, end: usize, framed: &mut Framed) {
         framed.framing = Framing::Free;
-        if std::mem::take(&mut self.skipping) {
-            return;
+        if self.place != Place::Skipping {
+            let rest = self.cut(start, end, framed);
+            if self.oversize == Oversize::Split {
+                framed.spans.push(Span::new(rest, end - rest));
+            }
         }
-        let rest = self.cut(start, end, framed);
-        if self.oversize == Oversize::Split {
-            framed.spans.push(Span::new(rest, end - rest));
-        }
-        self.skipping = false;
+        self.place = Place::Start;
     }
 
     /// Deals with an incomplete line at the end of a chunk: waits for more, or cuts it when it is too long already.
     fn hold_or_cut(&mut self, start: usize, end: usize, framed: &mut Framed) {
-        framed.consumed = if self.skipping {
+        framed.consumed = if self.place == Place::Skipping {
             framed.framing = Framing::Free;
             end
         } else if end - start > self.line_bytes_max {
@@ -117,7 +149,7 @@ impl LineFramer {
 
     /// Applies the policy to `start..end`, a line longer than the limit; returns where the rest starts.
     fn cut(&mut self, start: usize, end: usize, framed: &mut Framed) -> usize {
-        framed.oversize_events += 1;
+        framed.oversize_events += u64::from(self.place == Place::Start);
         match self.oversize {
             Oversize::Split => {
                 let mut at = start;
@@ -125,15 +157,16 @@ impl LineFramer {
                     framed.spans.push(Span::new(at, self.line_bytes_max));
                     at += self.line_bytes_max;
                 }
+                self.place = Place::Splitting;
                 at
             }
             Oversize::Truncate => {
                 framed.spans.push(Span::new(start, self.line_bytes_max));
-                self.skipping = true;
+                self.place = Place::Skipping;
                 end
             }
             Oversize::Drop => {
-                self.skipping = true;
+                self.place = Place::Skipping;
                 end
             }
         }
