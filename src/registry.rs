@@ -11,6 +11,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::source::<sources::exec::Exec>(),
     Descriptor::source::<sources::file::File>(),
     Descriptor::source::<sources::directory::Directory>(),
+    Descriptor::source::<sources::http::HttpSource>(),
     Descriptor::source::<sources::generate::Generate>(),
     Descriptor::source::<sources::pipeline::PipelineSource>(),
     Descriptor::filter::<filters::include::Include>(),

@@ -184,11 +184,11 @@ fn listening_beyond_this_machine_has_to_be_meant() {
         refused(
             &format!("server.listen = \"{address}\"\n{GOOD}"),
             1,
-            &["p.toml:1:17", "without a guard", "server.insecure_public = true"],
+            &["p.toml:1:17", "without a guard", "insecure_public = true"],
         );
         for kind in ["http", "tcp"] {
             let sink = format!("[[pipelines.sinks]]\ntype = \"{kind}\"\nlisten = \"{address}\"\n");
-            refused(&app(&sink), 1, &["p.toml:8:10", "nothing guards the stream", "insecure_public = true"]);
+            refused(&app(&sink), 1, &["p.toml:8:10", "without a guard", "insecure_public = true"]);
             let place = Place::new().with("p.toml", app(&format!("{sink}insecure_public = true\n")));
             assert_eq!(place.run(&["check", "-c", "p.toml"]).code, 0);
         }

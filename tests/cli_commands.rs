@@ -66,7 +66,7 @@ fn usage_errors_exit_with_64_and_name_the_nearest() {
         (&["list", "filters", "null"], "`weir list sinks null`"),
         (&["generate"], "weir generate"),
         (&["generate", "completions", "tcsh"], "invalid value `tcsh`"),
-        (&["status", "https://x"], "the scheme `https` is not supported"),
+        (&["status", "ftp://x"], "the scheme `ftp` is not supported"),
         (&["status", "a", "b"], "unexpected argument `b`"),
     ] {
         let run = place.run(args);

@@ -1,6 +1,8 @@
 //! Disk buffers of the real binary: acknowledged rows survive `kill -9`, a full or read-only disk degrades by policy
 //! and recovers, two runs on one buffer are refused, and the command line sees what is there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod support;
 
 use std::collections::BTreeSet;

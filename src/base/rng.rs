@@ -1,10 +1,21 @@
 //! The one seam for randomness: a small, fast, seedable generator (xorshift64*, Vigna 2014). Not for secrets.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher};
 
 /// A pseudo-random generator. The same seed gives the same sequence on every platform.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
+
+thread_local! {
+    /// What simulations draw from.
+    static SIMULATED: RefCell<Option<Rng>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread's [`Rng::from_entropy`] follows `seed`: a simulation can be repeated.
+pub fn simulate(seed: u64) {
+    SIMULATED.replace(Some(Rng::seeded(seed)));
+}
 
 impl Rng {
     /// A generator with a fixed seed (0 is replaced, since xorshift cannot leave it).
@@ -16,9 +27,12 @@ impl Rng {
         Rng((z ^ (z >> 31)).max(1))
     }
 
-    /// A generator seeded from the standard library's per-process hash keys.
+    /// A generator seeded from the standard library's per-process hash keys, or, on a thread that simulates, from
+    /// the seed it was given.
     pub fn from_entropy() -> Rng {
-        Rng::seeded(std::collections::hash_map::RandomState::new().build_hasher().finish())
+        let simulated = SIMULATED.with_borrow_mut(|rng| rng.as_mut().map(Rng::next_u64));
+        let seed = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+        Rng::seeded(simulated.unwrap_or_else(seed))
     }
 
     /// The next 64 random bits.

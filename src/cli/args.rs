@@ -180,6 +180,32 @@ Examples:
         /// Show the options of this component
         name: Option<String>,
     },
+    /// Make certificates for encrypted connections
+    #[command(after_help = "\
+Examples:
+  weir tls ca && weir tls server && weir tls client --name shipper-1")]
+    Tls {
+        #[command(subcommand)]
+        what: Tls,
+    },
+    /// Hash a password or make a token, for the option `auth`
+    #[command(after_help = "\
+Examples:
+  weir hash                                        asks for the password, twice
+  printf %s \"$PASSWORD\" | weir hash --algorithm bcrypt
+  weir hash --token                                a new random token and its hash
+
+Put the hash into the configuration:
+  auth = { basic = [{ user = \"ann\", password_hash = \"$argon2id$...\" }] }
+  auth = { bearer = [{ name = \"agent\", token_hash = \"sha256:...\" }] }")]
+    Hash {
+        /// How to hash; argon2id for passwords, bcrypt for what other programs read too, sha256 only for random tokens
+        #[arg(long, value_name = "NAME", default_value = "argon2id")]
+        algorithm: HashAlgorithm,
+        /// Make a random token and print it with its hash
+        #[arg(long, conflicts_with = "algorithm")]
+        token: bool,
+    },
     /// Generate shell completions, the man page, the configuration's JSON schema or its reference
     #[command(after_help = "\
 Examples:
@@ -190,6 +216,70 @@ Examples:
         #[command(subcommand)]
         what: Generate,
     },
+}
+
+/// What `weir tls` makes.
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the help is the doc comment of each command and argument")]
+pub enum Tls {
+    /// Make an authority: ca.pem, which clients trust, and ca.key, which signs
+    #[command(after_help = "\
+Examples:
+  weir tls ca
+  weir tls ca --dir /etc/weir/tls --name 'Example logs'")]
+    Ca {
+        /// What the authority is called
+        #[arg(long, value_name = "NAME", default_value = "weir CA")]
+        name: String,
+        /// Days until it expires
+        #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u16).range(1..))]
+        days: u16,
+        #[command(flatten)]
+        files: TlsFiles,
+    },
+    /// Make a server's certificate, signed by the authority: server.pem and server.key
+    #[command(after_help = "\
+Examples:
+  weir tls server
+  weir tls server --name logs.example.com --name 10.0.0.5
+  weir tls server --force                a new one; a running weir takes it over by itself")]
+    Server {
+        /// Host name or address that clients connect to; may be repeated [default: localhost, 127.0.0.1, ::1 and this
+        /// machine's name]
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// Days until it expires
+        #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..))]
+        days: u16,
+        #[command(flatten)]
+        files: TlsFiles,
+    },
+    /// Make a client's certificate, signed by the authority: NAME.pem and NAME.key
+    #[command(after_help = "\
+Examples:
+  weir tls client --name shipper-1
+  weir tls client --name spiffe://example.com/ns/logs --dir /etc/weir/tls")]
+    Client {
+        /// Who the client is, as servers see it: a word, a host name, an e-mail address or a URI
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Days until it expires
+        #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..))]
+        days: u16,
+        #[command(flatten)]
+        files: TlsFiles,
+    },
+}
+
+/// Where `weir tls` writes.
+#[derive(Debug, Args)]
+pub struct TlsFiles {
+    /// Directory of the files, the authority's among them
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Replace files that exist
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What can be done with disk buffers.
@@ -272,6 +362,17 @@ pub enum CheckFormat {
     Json,
     /// Workflow commands, which GitHub shows at the line
     Github,
+}
+
+/// How `hash` hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HashAlgorithm {
+    /// argon2id, with 19 MiB and two passes
+    Argon2id,
+    /// bcrypt, as htpasswd writes it
+    Bcrypt,
+    /// SHA-256, for tokens that nobody can guess
+    Sha256,
 }
 
 /// The kinds of component.

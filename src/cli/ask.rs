@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::config_source::ConfigSource;
 use super::exit::{Exit, Failure};
 use super::http_get::Base;
+use super::https::Trust;
 use super::status_table;
 use super::terminal::{self, Terminal};
 
@@ -12,7 +13,11 @@ use super::terminal::{self, Terminal};
 const WHY_CHARS_MAX: usize = 1000;
 
 fn base(url: Option<&str>, source: &ConfigSource) -> Result<Base, Failure> {
-    url.map_or_else(|| Ok(Base::of_listen(&source.listen())), Base::parse)
+    let configured = || {
+        let (listen, certificate) = source.listen();
+        Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
+    };
+    url.map_or_else(configured, Base::parse)
 }
 
 /// Asks whether it is ready; says why not.
@@ -56,6 +61,13 @@ pub fn status(
 ) -> Result<Exit, Failure> {
     let base = base(url, source)?;
     let answer = base.get("/status")?;
+    if answer.status == 401 {
+        return Err(Failure::new(
+            Exit::UNAVAILABLE,
+            format!("{base} asks for credentials, which `weir status` has not"),
+        )
+        .hint(format!("ask it with another client: curl -u USER {base}/status")));
+    }
     let parsed: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200);
     let Some(status) = parsed else {
         return Err(Failure::new(

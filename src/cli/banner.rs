@@ -65,13 +65,16 @@ impl Banner {
         let mut lines =
             vec![format!("{bold}weir {}{reset}  {}", env!("CARGO_PKG_VERSION"), self.files.join(", "))];
         let width = self.live.pages.iter().map(String::len).max().unwrap_or(0).clamp(4, 24);
+        let scheme = if started.encrypted { "https" } else { "http" };
         if let Some(server) = started.server {
             for name in self.live.pages.iter().take(LISTED_MAX) {
-                lines.push(format!("  {name:width$}  {bold}http://{server}/{name}/{reset}"));
+                lines.push(format!("  {name:width$}  {bold}{scheme}://{server}/{name}/{reset}"));
             }
             if self.live.pages.len() > LISTED_MAX {
-                lines
-                    .push(format!("  {:width$}  http://{server}/", format!("all {}", self.live.pages.len())));
+                lines.push(format!(
+                    "  {:width$}  {scheme}://{server}/",
+                    format!("all {}", self.live.pages.len())
+                ));
             }
             if self.port_was_taken {
                 lines.push(format!(
@@ -81,7 +84,10 @@ impl Banner {
                 ));
             }
             if let Some(name) = self.live.pages.first() {
-                lines.push(format!("  {dim}{:width$}  curl -N http://{server}/{name}/stream{reset}", "try"));
+                lines.push(format!(
+                    "  {dim}{:width$}  curl -N {scheme}://{server}/{name}/stream{reset}",
+                    "try"
+                ));
             }
         }
         for (name, what, address) in self.live.listeners.iter().take(LISTED_MAX) {
@@ -110,7 +116,11 @@ mod tests {
         ]);
         let live = Live::of(&Node::table([("pipelines", Node::array([pipeline]))]));
         let banner = Banner { live, files: vec!["p.toml".into()], port_was_taken: true, color: false };
-        let started = Started { server: Some(([127, 0, 0, 1], 4711).into()), pipelines: vec!["app".into()] };
+        let started = Started {
+            server: Some(([127, 0, 0, 1], 4711).into()),
+            encrypted: false,
+            pipelines: vec!["app".into()],
+        };
         let expected = format!(
             "weir {}  p.toml\n  app   http://127.0.0.1:4711/app/\n  note  port 8080 is taken, so it is 4711 this time\n  \
              try   curl -N http://127.0.0.1:4711/app/stream\n  app   tcp out: 127.0.0.1:9\n",

@@ -133,12 +133,15 @@ impl ConfigSource {
         &self.request.environment
     }
 
-    /// The address the configuration's server listens on. What is wrong elsewhere in it does not matter here, so
-    /// that health checks go on while somebody edits the file.
-    pub fn listen(&self) -> Listen {
+    /// The address the configuration's server listens on, and the file of its certificate where it is encrypted.
+    /// What is wrong elsewhere in it does not matter here, so that health checks go on while somebody edits the file.
+    pub fn listen(&self) -> (Listen, Option<PathBuf>) {
         let loaded = load(&self.request, &Registry, &mut Diagnostics::new());
-        let written = loaded.and_then(|l| Listen::parse(l.tree.get("server")?.get("listen")?.as_str()?).ok());
-        written.unwrap_or_else(|| crate::config::defaults::<crate::config::ServerOptions>().listen)
+        let server = loaded.as_ref().and_then(|loaded| loaded.tree.get("server"));
+        let listen = server.and_then(|server| Listen::parse(server.get("listen")?.as_str()?).ok());
+        let usual = || crate::config::defaults::<crate::config::ServerOptions>().listen;
+        let certificate = server.and_then(|server| server.get("tls")?.get("cert_file")?.as_str());
+        (listen.unwrap_or_else(usual), certificate.map(PathBuf::from))
     }
 }
 

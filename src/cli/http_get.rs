@@ -1,11 +1,12 @@
-//! One HTTP/1.1 GET over a plain socket (RFC 9112), enough to ask a running weir how it is. Time and the size of
+//! One HTTP/1.1 GET (RFC 9112), with TLS or without, enough to ask a running weir how it is. Time and the size of
 //! the answer are bounded.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::exit::{Exit, Failure};
+use super::https::{Connection, Trust};
 use crate::base::clock;
 
 /// The longest wait for the whole answer.
@@ -28,30 +29,37 @@ pub struct Base {
     host: String,
     port: u16,
     prefix: String,
+    /// What is believed under `https`.
+    tls: Option<Trust>,
 }
 
 impl Base {
     /// The address as configured; one that means "all addresses" is asked on this machine.
-    pub fn of_listen(listen: &crate::config::Listen) -> Base {
+    pub fn of_listen(listen: &crate::config::Listen, tls: Option<Trust>) -> Base {
         let host = match listen.host.as_str() {
             "0.0.0.0" => "127.0.0.1",
             "::" => "::1",
             host => host,
         };
-        Base { host: host.to_owned(), port: listen.port, prefix: String::new() }
+        Base { host: host.to_owned(), port: listen.port, prefix: String::new(), tls }
     }
 
-    /// Parses `http://host:port/prefix`; the scheme may be left out.
+    /// Parses `http://host:port/prefix` or `https://…`; the scheme may be left out.
     ///
     /// # Errors
-    /// A usage failure when it is none, or `https`.
+    /// A usage failure when it is none.
     pub fn parse(url: &str) -> Result<Base, Failure> {
         let wrong = |why: &str| {
             Failure::usage(format!("`{url}` is not a URL that can be asked: {why}"))
                 .hint("write it as `http://127.0.0.1:8080`")
         };
+        let mut tls = None;
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
+            Some(("https", rest)) => {
+                tls = Some(Trust::System);
+                rest
+            }
             Some((scheme, _)) => return Err(wrong(&format!("the scheme `{scheme}` is not supported"))),
             None => url,
         };
@@ -61,9 +69,13 @@ impl Base {
             return Err(wrong("it holds a character that does not belong there"));
         }
         let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
-        let full = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let full = if has_port {
+            authority.to_owned()
+        } else {
+            format!("{authority}:{}", if tls.is_some() { 443 } else { 80 })
+        };
         let listen = crate::config::Listen::parse(&full).map_err(|why| wrong(&why))?;
-        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned() })
+        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned(), tls })
     }
 
     /// Asks for a path.
@@ -77,8 +89,13 @@ impl Base {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
                 _ => e.to_string(),
             };
-            Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}"))
-                .hint("is weir running? give its URL as an argument if it listens elsewhere")
+            let hint = match &self.tls {
+                Some(Trust::System) if why.contains("certificate") => {
+                    "name the authority's certificate in the variable SSL_CERT_FILE"
+                }
+                _ => "is weir running? give its URL as an argument if it listens elsewhere",
+            };
+            Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)
         })
     }
 
@@ -92,8 +109,10 @@ impl Base {
                 break;
             }
         }
-        let mut stream = stream?;
-        stream.set_write_timeout(Some(left()))?;
+        let socket = stream?;
+        socket.set_write_timeout(Some(left()))?;
+        socket.set_read_timeout(Some(left()))?;
+        let mut stream = Connection::over(socket, &self.host, self.tls.as_ref())?;
         // One write: a request in pieces may find the connection closed halfway.
         let request = format!(
             "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\nConnection: close\r\n\r\n",
@@ -108,7 +127,7 @@ impl Base {
             if clock::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            stream.set_read_timeout(Some(left()))?;
+            stream.socket().set_read_timeout(Some(left()))?;
             let n = match stream.read(&mut chunk) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -133,7 +152,8 @@ impl Base {
 /// The URL without a slash at its end.
 impl std::fmt::Display for Base {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.prefix)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
     }
 }
 
@@ -186,15 +206,17 @@ mod tests {
             ("localhost:1/", "http://localhost:1"),
             ("http://[::1]:80/weir/", "http://[::1]:80/weir"),
             ("http://host", "http://host:80"),
+            ("https://host", "https://host:443"),
+            ("https://[::1]:8080/x/", "https://[::1]:8080/x"),
             ("[::1]", "http://[::1]:80"),
         ] {
             assert_eq!(Base::parse(url).unwrap().to_string(), printed);
         }
-        for bad in ["https://x", "", "http://", "http://a b", "http://a\r\nb", "http://u@h", "http://h:x"] {
+        for bad in ["ftp://x", "", "http://", "http://a b", "http://a\r\nb", "http://u@h", "http://h:x"] {
             assert!(Base::parse(bad).is_err(), "{bad}");
         }
         let all = crate::config::Listen { host: "0.0.0.0".into(), port: 1 };
-        assert_eq!(Base::of_listen(&all).to_string(), "http://127.0.0.1:1");
+        assert_eq!(Base::of_listen(&all, None).to_string(), "http://127.0.0.1:1");
     }
 
     #[test]

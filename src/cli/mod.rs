@@ -10,7 +10,9 @@ pub mod config_source;
 pub mod effective;
 pub mod exit;
 pub mod generate;
+pub mod hash;
 pub mod http_get;
+pub mod https;
 pub mod list;
 pub mod logging;
 pub mod overrides;
@@ -20,6 +22,8 @@ pub mod signals;
 pub mod status_line;
 pub mod status_table;
 pub mod terminal;
+pub mod tls;
+pub mod unseen;
 pub mod usage;
 
 use std::ffi::OsString;
@@ -86,6 +90,8 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Health { url }) => ask::health(url.as_deref(), &files),
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
+        Some(Command::Tls { what }) => tls::run(&what),
+        Some(Command::Hash { algorithm, token }) => hash::run(algorithm, token),
         Some(Command::Generate { what }) => generate::run(&what),
     }
 }
@@ -97,7 +103,9 @@ fn misplaced(cli: &Cli, overrides: &[Override], command: &Command) -> Result<(),
         return Err(Failure::usage("the flags for one pipeline are for `weir run`"));
     }
     let (reads_files, reads_overrides) = match command {
-        Command::List { .. } | Command::Generate { .. } => (false, false),
+        Command::List { .. } | Command::Hash { .. } | Command::Generate { .. } | Command::Tls { .. } => {
+            (false, false)
+        }
         Command::Demo => (false, true),
         _ => (true, true),
     };

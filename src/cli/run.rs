@@ -16,7 +16,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::{Diagnostics, Environment, Node};
 use crate::engine::{self, Plan, Services};
-use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, Shared};
+use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource, Shared};
 use crate::net::Policy;
 use crate::web;
 
@@ -56,7 +56,9 @@ pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot start threads: {e}")))?;
-    let ended = runtime.block_on(drive(plan, mode, log, &state, banner));
+    let shared = Arc::new(Shared::default());
+    shared.get::<SecretSource>().set(source.environment().clone());
+    let ended = runtime.block_on(drive(plan, mode, log, &state, (shared, banner)));
     // What still hangs in a system call must not keep the process.
     runtime.shutdown_background();
     state.clean();
@@ -68,12 +70,11 @@ async fn drive(
     mode: Mode,
     log: LogFile,
     state: &StateDir,
-    banner: Option<Banner>,
+    (shared, banner): (Arc<Shared>, Option<Banner>),
 ) -> Result<Exit, Failure> {
     let shutdown = Shutdown::new();
     let signals = Signals::catch()
         .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot catch signals: {e}")))?;
-    let shared = Arc::new(Shared::default());
     let reopen = shared.get::<ReopenSignal>();
     let mut beside = vec![
         task::spawn(signals.obey(shutdown.clone(), log, move || reopen.request())),
@@ -87,7 +88,7 @@ async fn drive(
     let services = Services {
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
-        serve: Box::new(move |listener, shutdown| web::serve(listener, served, policy, shutdown)),
+        serve: Box::new(move |entrance, shutdown| web::serve(entrance, served, policy, shutdown)),
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         let count = started.pipelines.len();

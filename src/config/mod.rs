@@ -2,6 +2,7 @@
 //! line, environment, files, defaults) where every value keeps the exact place it was written. Errors are
 //! collected, never thrown, and point at that place.
 
+pub mod access;
 pub mod component;
 pub mod diagnostics;
 pub mod effective;
@@ -26,9 +27,11 @@ pub mod schema;
 pub mod secret;
 pub mod shared;
 pub mod target;
+pub mod tls;
 pub mod toml_file;
 pub mod types;
 
+pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
 pub use component::{Catalog, ComponentKind, Section};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use effective::render_effective;
@@ -52,6 +55,7 @@ pub use root::{
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
 pub use shared::{BufferCompression, BufferFull, BufferOptions, BufferType};
+pub use tls::{TlsServerOptions, TlsVersion};
 pub use types::{Listen, Located, OneOrMany};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::access::{AccessOptions, AuthOptions};
 use super::component::{ComponentKind, Section};
 use super::diagnostics::Diagnostics;
 use super::field::Shape;
@@ -12,6 +13,7 @@ use super::from_node::{FromNode, read_table, wrong_form, wrong_type};
 use super::logging::LoggingOptions;
 use super::node::Node;
 use super::path::{Path, quote_string};
+use super::tls::TlsServerOptions;
 use super::types::{Listen, Located};
 use super::{choices, defaults, options};
 use crate::base::units::ByteCount;
@@ -42,7 +44,14 @@ options! {
         pub enabled: bool = true,
         /// Address to listen on.
         pub listen: Listen = Listen { host: "127.0.0.1".to_owned(), port: 8080 },
-        /// Origins of web pages that may read from it, such as `https://logs.example.com`; `*` allows all.
+        /// Encryption; clients then use `https://`, with HTTP/2 where they can.
+        pub tls: Option<TlsServerOptions> = None,
+        /// Who may connect, and how much one may ask.
+        pub access: Option<AccessOptions> = None,
+        /// Who one has to be.
+        pub auth: Option<AuthOptions> = None,
+        /// Origins of web pages that may read from it, such as `https://logs.example.com`; `*` allows all. Pages of
+        /// other origins can neither read anything nor hold a stream.
         pub cors_origins: Vec<String> = Vec::new(),
         /// Allows listening beyond this machine without any guard: whoever reaches the port reads every log.
         pub insecure_public: bool = false,

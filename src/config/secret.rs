@@ -44,6 +44,14 @@ impl Secret {
         Secret(Place::Literal(text.into()))
     }
 
+    /// The text, where it stands in the configuration itself; not to be shown.
+    pub fn in_place(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Literal(text) => Some(text),
+            Place::File(_) | Place::Env(_) => None,
+        }
+    }
+
     /// The secret's text, read now: a file may have changed since. Reads the file, blocking; one trailing line
     /// end is dropped. Errors name the file or the variable, never the text.
     pub fn resolve(&self, environment: &Environment) -> Result<SecretText, String> {

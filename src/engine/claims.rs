@@ -5,27 +5,38 @@ use std::collections::HashMap;
 
 use super::plan::PipelinePlan;
 use crate::config::{ComponentKind, Diagnostics, Node, Path, ServerOptions};
-use crate::flow::Claim;
+use crate::flow::{BuildCx, Claim, Site};
+use crate::net::EntranceConfig;
 
 /// The claim a `pipeline` sink makes on the pipeline it feeds; any number may make it.
 pub(super) const FEEDS: &str = "feeds pipeline";
 
-/// The shared router's claim on its address, and the rule that it stays on loopback unless told otherwise.
+/// The shared router's way in: its claim on the address, its guard and its certificates.
 pub(super) fn server(
     options: &ServerOptions,
     tree: &Node,
     claims: &mut Vec<Claim>,
     diagnostics: &mut Diagnostics,
-) {
-    let at = Path::root().key("server").key("listen");
-    let origin = tree.get("server").and_then(|s| s.get("listen")).unwrap_or(tree).origin.clone();
-    if !options.listen.is_loopback() && !options.insecure_public {
-        diagnostics
-            .error(&origin, format!("the server would listen beyond this machine, on {}, without a guard", options.listen))
-            .path(&at)
-            .hint("listen on 127.0.0.1 behind a proxy, or set server.insecure_public = true if everybody may read every log");
-    }
-    claims.push(Claim { what: "listen address", key: options.listen.to_string(), at, origin });
+) -> Option<EntranceConfig> {
+    let site = Site { pipeline: "server".into(), kind: ComponentKind::Sink, index: 0, type_name: "server" };
+    let at = Path::root().key("server");
+    let (listen, tls) = (&options.listen, options.tls.as_ref());
+    let mut own = Vec::new();
+    let mut cx = BuildCx {
+        site: &site,
+        pipeline_format: None,
+        node: tree.get("server").unwrap_or(tree),
+        at: &at,
+        diagnostics,
+        claims: &mut own,
+    };
+    let entrance = {
+        let (access, auth) = (options.access.as_ref(), options.auth.as_ref());
+        EntranceConfig::build(listen, tls, access, auth, options.insecure_public, &mut cx)
+    };
+    // An address that was left to its default still has a name of its own.
+    claims.extend(own.into_iter().map(|claim| Claim { at: at.key("listen"), ..claim }));
+    entrance
 }
 
 /// Reports every second claim of the same thing.

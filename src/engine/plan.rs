@@ -13,12 +13,15 @@ use crate::flow::{
     Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
     SourceFactory,
 };
+use crate::net::EntranceConfig;
 use crate::registry;
 
 /// A whole configuration, ready to be wired.
 pub struct Plan {
     /// The options of the process.
     pub root: RootOptions,
+    /// The way in to the shared router, unless it is switched off.
+    pub server: Option<EntranceConfig>,
     /// The pipelines, in the order of the config.
     pub pipelines: Vec<PipelinePlan>,
 }
@@ -90,15 +93,15 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     }
     // The server is read by itself where the root has a mistake elsewhere, so that its own is not hidden.
     let server = root.as_ref().map(|root| root.server.clone()).or_else(|| again(tree, "server"));
-    if let Some(server) = server.filter(|server| server.enabled) {
-        claims::server(&server, tree, &mut planner.claims, planner.diagnostics);
-    }
+    let server = server
+        .filter(|server| server.enabled)
+        .and_then(|server| claims::server(&server, tree, &mut planner.claims, planner.diagnostics));
     // Each pipeline is read from its own node, so that a mistake elsewhere hides none of its components' mistakes.
     let mut pipelines: Vec<_> =
         written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
     claims::conflicts(&planner.claims, planner.diagnostics);
     claims::links(&planner.claims, &mut pipelines, planner.diagnostics);
-    if planner.diagnostics.has_errors() { None } else { Some(Plan { root: root?, pipelines }) }
+    if planner.diagnostics.has_errors() { None } else { Some(Plan { root: root?, server, pipelines }) }
 }
 
 /// An option of a pipeline that the root has read (and complained about) already.

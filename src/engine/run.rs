@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::TcpListener;
 
 use super::plan::Plan;
 use super::supervise::{self, Running};
@@ -17,7 +16,8 @@ use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::flow::{Board, Health, Intake, MeterSnapshot, PipelineEntry, Reason, Shared, State, TaskCx};
-use crate::net;
+use crate::net::entrance::BindError;
+use crate::net::{Entrance, EntranceConfig};
 
 /// How often filters that hold rows are asked to let go.
 const TICK: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ pub struct Services {
     /// Where state survives restarts.
     pub state_dir: Arc<Path>,
     /// Serves the shared HTTP listener until shutdown, as a task of its own; given by the layer above, which knows the API.
-    pub serve: Box<dyn FnOnce(TcpListener, Shutdown) -> Running + Send>,
+    pub serve: Box<dyn FnOnce(Entrance, Shutdown) -> Running + Send>,
 }
 
 /// What is known once everything is started.
@@ -42,6 +42,8 @@ pub struct Services {
 pub struct Started {
     /// Where the shared router listens.
     pub server: Option<SocketAddr>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
     /// The pipelines' names, in the order of the config.
     pub pipelines: Vec<String>,
 }
@@ -80,11 +82,12 @@ pub async fn run(
     shutdown: Shutdown,
     on_started: impl FnOnce(&Started),
 ) -> Result<RunReport, StartError> {
-    let listener = match plan.root.server.enabled {
-        true => Some(bind(&plan.root.server.listen.to_string()).await?),
-        false => None,
+    let entrance = match &plan.server {
+        Some(server) => Some(bind(server, &services.shared).await?),
+        None => None,
     };
-    let server = listener.as_ref().and_then(|l| l.local_addr().ok());
+    let server = entrance.as_ref().map(Entrance::local_addr);
+    let encrypted = entrance.as_ref().is_some_and(Entrance::is_encrypted);
     let timeout = plan.root.shutdown_timeout;
     let fed: Vec<_> = plan.pipelines.iter().map(|p| (p.name.clone(), p.fed_by)).collect();
     for (name, senders) in fed {
@@ -99,7 +102,7 @@ pub async fn run(
     let (flow, server_stop) = (shutdown.child(), Shutdown::new());
     let mut serving = None;
     // Whoever connects earlier waits in the listener's queue, rather than hear that a stream is not there.
-    let serve = || serving = listener.map(|l| task::spawn((services.serve)(l, server_stop.clone())));
+    let serve = || serving = entrance.map(|e| task::spawn((services.serve)(e, server_stop.clone())));
     let running = match start(pipelines, &services.shared, &services.state_dir, &board, &flow, serve).await {
         Ok(running) => running,
         Err(failed) => {
@@ -108,7 +111,7 @@ pub async fn run(
             return Err(failed);
         }
     };
-    on_started(&Started { server, pipelines: names });
+    on_started(&Started { server, encrypted, pipelines: names });
 
     let all = join_all(running);
     tokio::pin!(all);
@@ -154,16 +157,22 @@ pub async fn run(
 }
 
 /// Binds the shared listener.
-async fn bind(address: &str) -> Result<TcpListener, StartError> {
-    net::listen(address).await.map_err(|e| {
-        let in_use = e.kind() == std::io::ErrorKind::AddrInUse;
-        StartError {
-            message: format!("cannot listen on {address}: {}", if in_use { "address in use".to_owned() } else { e.to_string() }),
-            hint: in_use.then(|| {
-                "another weir may be running; choose another port with --server.listen 127.0.0.1:PORT, or end the other program".to_owned()
-            }),
-            exit_code: 69,
-        }
+async fn bind(server: &EntranceConfig, shared: &Arc<Shared>) -> Result<Entrance, StartError> {
+    server.bind_as("server", shared).await.map_err(|e| {
+        let (message, hint) = match e {
+            BindError::Tls(e) => (e.message, Some(e.hint)),
+            BindError::Guard(why) => (format!("server.auth: {why}"), None),
+            BindError::Address(e) => {
+                let said = e.to_string();
+                let (message, hint) = said.split_once("; hint: ").unwrap_or((&said, ""));
+                let hint = match e.kind() {
+                    std::io::ErrorKind::AddrInUse => "another weir may be running; choose another port with --server.listen 127.0.0.1:PORT, or end the other program",
+                    _ => hint,
+                };
+                (message.to_owned(), Some(hint.to_owned()).filter(|hint| !hint.is_empty()))
+            }
+        };
+        StartError { message, hint, exit_code: 69 }
     })
 }
 

@@ -54,6 +54,12 @@ impl BuildCx<'_> {
         self.diagnostics.error(&origin, message).path(&at)
     }
 
+    /// Warns about the option `key` (or the whole section, where the option was left to its default).
+    pub fn warning(&mut self, key: &str, message: impl Into<String>) -> &mut crate::config::Diagnostic {
+        let (at, origin) = self.place(key);
+        self.diagnostics.warning(&origin, message).path(&at)
+    }
+
     /// Complains about element `index` of the list option `key` (or the option, where it is no list).
     pub fn error_at(
         &mut self,

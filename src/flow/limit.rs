@@ -29,6 +29,11 @@ impl TokenBucket {
         taken
     }
 
+    /// Gives back tokens that were taken in advance.
+    pub fn give_back(&mut self, tokens: u64) {
+        self.tokens = (self.tokens + tokens as f64).min(self.burst);
+    }
+
     /// Whole tokens there now.
     pub fn available(&mut self, now: Instant) -> u64 {
         self.refill(now);

@@ -30,4 +30,4 @@ pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Intake, Outlet, RateLimit};
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use shared_options::SinkOptions;
-pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal};
+pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource};

@@ -1,10 +1,13 @@
 //! What single components and the process say to each other, found in [`Shared`](super::Shared): reopen your
 //! files, nobody reads our output any more, the wrapped command has ended.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Environment;
 
 /// Asks every sink that writes files to close and reopen them (SIGUSR1, after an external rotation).
 #[derive(Debug, Default)]
@@ -41,6 +44,23 @@ impl OutputClosed {
     /// Waits until it is said. Cancel-safe.
     pub async fn closed(&self) {
         self.0.cancelled().await;
+    }
+}
+
+/// The variables that secrets are taken from (`{ env = "X" }`): those this process was started with.
+#[derive(Debug, Default)]
+pub struct SecretSource(OnceLock<Environment>);
+
+impl SecretSource {
+    /// Says which; once, before anything starts.
+    pub fn set(&self, environment: Environment) {
+        // A second one would be the same: a process has one environment.
+        self.0.set(environment).ok();
+    }
+
+    /// The variables; none until they were set.
+    pub fn environment(&self) -> Environment {
+        self.0.get().cloned().unwrap_or_default()
     }
 }
 

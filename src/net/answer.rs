@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::guard;
+use super::gate::{Gate, Purpose, TICKET_METHODS, TICKET_PATH, Unrecognised, strip_ticket};
+use super::guard::origin::allowed_origin;
 use super::listener::Server;
 use super::notes::{HeartbeatStyle, NoteStyle};
 use super::params::{StreamParams, Wire};
@@ -16,6 +17,7 @@ use super::query_string;
 use super::ring::Start;
 use super::router::{Route, StreamRoute};
 use super::segment::{Content, Form, Framing};
+use super::socket::Peer;
 use super::subscriber::{Seat, Subscriber, Wish};
 use crate::base::clock;
 use crate::batch::Timestamp;
@@ -35,15 +37,35 @@ pub(super) enum Reply {
 
 /// A stream about to begin.
 pub(super) struct Taken {
-    pub(super) head: Bytes,
+    wire: Wire,
+    cors: Option<HeaderValue>,
     pub(super) subscriber: Subscriber,
     pub(super) options: PumpOptions,
 }
 
-/// Answers one request.
-pub(super) async fn answer(server: &Server, request: Request<Incoming>) -> Reply {
-    let cors = guard::allowed_origin(request.headers(), &server.policy.cors_origins);
-    let reply = match route(server, request, cors.as_ref()).await {
+impl Taken {
+    /// The head of the response under HTTP/1, for a writer that has the socket to itself.
+    pub(super) fn head(&self) -> Bytes {
+        response_head(self.wire, self.options.chunked, self.cors.as_ref())
+    }
+
+    /// The response under HTTP/2, with a body that the pump feeds.
+    pub(super) fn response<B>(&self, body: B) -> Response<B> {
+        let (mut parts, _) = head_only(self.wire).into_parts();
+        if let Some(origin) = &self.cors {
+            parts.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            parts.headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+        Response::from_parts(parts, body)
+    }
+}
+
+/// Answers one request; `peer` is among its extensions for the services, and who was recognised.
+pub(super) async fn answer(server: &Server, mut request: Request<Incoming>, peer: &Peer) -> Reply {
+    // For services that want to know who sends.
+    request.extensions_mut().insert(peer.clone());
+    let cors = allowed_origin(request.headers(), &server.policy.cors_origins);
+    let reply = match route(server, request, peer, cors.as_ref()).await {
         Ok(reply) => reply,
         Err(problem) => Reply::Response(problem.into_response()),
     };
@@ -59,10 +81,10 @@ pub(super) async fn answer(server: &Server, request: Request<Incoming>) -> Reply
 
 async fn route(
     server: &Server,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    peer: &Peer,
     cors: Option<&HeaderValue>,
 ) -> Result<Reply, Problem> {
-    guard::check_host(&request, server)?;
     let target = match request.uri().path() {
         // `OPTIONS *` asks about the server as a whole.
         "*" if *request.method() == Method::OPTIONS => "/",
@@ -70,15 +92,30 @@ async fn route(
     };
     let path =
         query_string::path(target).map_err(|why| Problem::bad_request(format!("broken path: {why}")))?;
-    let route = if path == MANY_PATH { None } else { server.router.find(&path) };
+    let own = matches!(path.as_str(), MANY_PATH | TICKET_PATH);
+    let route = if own { None } else { server.router.find(&path) };
+    let purpose = match &route {
+        Some(Route::Stream(_)) => Purpose::Stream,
+        None if path == MANY_PATH => Purpose::Stream,
+        None if !own && server.handler.is_open(&path) => Purpose::Open,
+        _ => Purpose::Other,
+    };
+    let gate =
+        Gate { guard: &server.guard, loopback: server.loopback, cors_origins: &server.policy.cors_origins };
+    let identity = gate.pass(request.method(), request.uri(), request.headers(), peer, purpose).await?;
+    strip_ticket(&mut request);
     if *request.method() == Method::OPTIONS {
         let allow = match &route {
             Some(Route::Service(service)) => service.methods(&path),
             Some(_) => READ_METHODS,
             None if path == MANY_PATH => READ_METHODS,
+            None if path == TICKET_PATH => TICKET_METHODS,
             None => server.handler.methods(&path),
         };
         return Ok(Reply::Response(preflight(allow, cors.is_some())));
+    }
+    if purpose == Purpose::Open && server.guard.wants_credentials() {
+        request.extensions_mut().insert(Unrecognised);
     }
     match route {
         Some(Route::Stream(stream)) => subscribe(&request, &[stream], false, cors),
@@ -86,11 +123,17 @@ async fn route(
             only_read(request.method())?;
             Ok(Reply::Response(stream_status(&stream)))
         }
-        Some(Route::Service(service)) => Ok(Reply::Response(service.handle(&path, request).await)),
+        Some(Route::Service(service)) => {
+            if identity.name().is_some() {
+                request.extensions_mut().insert(identity);
+            }
+            Ok(Reply::Response(service.handle(&path, request).await))
+        }
         None if path == MANY_PATH => {
             let streams = named_streams(server, request.uri().query())?;
             subscribe(&request, &streams, true, cors)
         }
+        None if path == TICKET_PATH => Ok(Reply::Response(gate.ticket(request.method(), &identity)?)),
         None => Ok(Reply::Response(server.handler.handle(&path, request).await)),
     }
 }
@@ -213,8 +256,7 @@ fn subscribe(
         }
     }
     let options = pump_options(streams, params.ping_event, wire, chunked);
-    let head = response_head(wire, chunked, cors);
-    Ok(Reply::Stream(Box::new(Taken { head, subscriber, options })))
+    Ok(Reply::Stream(Box::new(Taken { wire, cors: cors.cloned(), subscriber, options })))
 }
 
 fn pump_options(streams: &[Arc<StreamRoute>], ping_event: bool, wire: Wire, chunked: bool) -> PumpOptions {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::listener::accept;
+use super::entrance::{Arrival, Entrance, Visitor};
+use super::listener::arrive;
 use super::notes::NoteStyle;
-use super::pump::{PumpOptions, pump};
+use super::pump::{PumpOptions, pump_socket};
 use super::ring::Start;
 use super::router::StreamRoute;
 use super::segment::{Content, Form, Framing};
@@ -21,21 +21,20 @@ use super::subscriber::{Seat, Subscriber, Wish};
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 
-/// Serves every client of `listener` with the history and what follows, in the sink's own format, until `shutdown`
+/// Serves every client of `entrance` with the history and what follows, in the sink's own format, until `shutdown`
 /// drains and the stream has no sink any more, or it aborts. Where rows are JSON objects, a client that missed
 /// some is told by an object with a `weir` key.
 ///
 /// # Errors
 /// When the listener itself fails.
-pub async fn serve_lines(listener: TcpListener, stream: StreamRoute, shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve_lines(entrance: Entrance, stream: StreamRoute, shutdown: Shutdown) -> io::Result<()> {
     let stream = Arc::new(stream);
     let slots = Arc::new(Semaphore::new(stream.options.connections_max));
     let clients = TaskTracker::new();
-    while let Some((socket, peer)) = accept(&listener, &slots, &shutdown).await {
-        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-        let (stream, shutdown) = (stream.clone(), shutdown.clone());
+    while let Some((arrival, slot)) = arrive(&entrance, &slots, &shutdown).await {
+        let (stream, shutdown, peer) = (stream.clone(), shutdown.clone(), arrival.peer);
         let served = clients.track_future(async move {
-            match AssertUnwindSafe(client(&stream, &socket, &shutdown)).catch_unwind().await {
+            match AssertUnwindSafe(client(&stream, arrival, &shutdown)).catch_unwind().await {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => tracing::debug!(%peer, "client of {} ended: {e}", stream.site.id()),
                 Err(payload) => {
@@ -46,7 +45,7 @@ pub async fn serve_lines(listener: TcpListener, stream: StreamRoute, shutdown: S
         });
         drop(task::spawn(served));
     }
-    drop(listener);
+    drop(entrance);
     clients.close();
     tokio::select! {
         () = clients.wait() => {}
@@ -55,8 +54,8 @@ pub async fn serve_lines(listener: TcpListener, stream: StreamRoute, shutdown: S
     Ok(())
 }
 
-async fn client(stream: &StreamRoute, socket: &TcpStream, shutdown: &Shutdown) -> io::Result<()> {
-    socket.set_nodelay(true).ok();
+async fn client(stream: &StreamRoute, arrival: Arrival, shutdown: &Shutdown) -> io::Result<()> {
+    let Visitor { mut socket, admission, .. } = arrival.open().await?;
     let options = &stream.options;
     let notes = if options.own_is_json { NoteStyle::JsonLines } else { NoteStyle::Silent };
     let mut subscriber = Subscriber::new(Wish { notes, select: Select::default(), limit: None, many: false });
@@ -69,5 +68,7 @@ async fn client(stream: &StreamRoute, socket: &TcpStream, shutdown: &Shutdown) -
         heartbeat_style: options.heartbeat_style,
         heartbeat_stats: options.heartbeat_stats,
     };
-    pump(socket, Bytes::new(), &mut subscriber, &pumping, shutdown).await
+    let pumped = pump_socket(&mut socket, Bytes::new(), &mut subscriber, &pumping, shutdown).await;
+    drop(admission);
+    pumped
 }

@@ -17,14 +17,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::answer::{Reply, Taken, answer};
+use super::entrance::{Arrival, Entrance, Visitor};
+use super::guard::Guard;
+use super::http2;
 use super::problem::Body;
-use super::pump::pump;
+use super::pump::pump_socket;
 use super::router::{Handler, Router};
+use super::socket::{Peer, Socket};
 use super::timed::TimedSocket;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
@@ -62,9 +66,13 @@ pub(super) struct Server {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) policy: Policy,
     pub(super) shutdown: Shutdown,
+    /// Who may ask.
+    pub(super) guard: Arc<Guard>,
     /// Whether the listener is reachable from this machine only; then a name that is not this machine's own is
     /// some web page's attempt to read it.
     pub(super) loopback: bool,
+    /// Its connections and what runs for them.
+    pub(super) connections: TaskTracker,
 }
 
 /// Connections that may wait to be accepted; the kernel's own bound (`somaxconn`) applies too. The usual 128 are
@@ -116,27 +124,29 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `listener` until `shutdown` drains and every connection has ended, or it aborts. Streams are served from
+/// Serves what comes in by `entrance` until `shutdown` drains and every connection has ended, or it aborts. Streams are served from
 /// `router`, everything else by `handler`.
 ///
 /// # Errors
 /// When the listener itself fails.
 pub async fn serve(
-    listener: TcpListener,
+    entrance: Entrance,
     router: Arc<Router>,
     handler: Arc<dyn Handler>,
     policy: Policy,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    entrance.offer_http();
+    let loopback = entrance.local_addr().ip().to_canonical().is_loopback();
     let slots = Arc::new(Semaphore::new(policy.connections_max));
-    let server = Arc::new(Server { router, handler, policy, shutdown: shutdown.clone(), loopback });
     let connections = TaskTracker::new();
-    while let Some((socket, peer)) = accept(&listener, &slots, &shutdown).await {
-        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-        let server = server.clone();
-        let served = connections.track_future(async move {
-            let outcome = AssertUnwindSafe(connection(&server, socket, peer)).catch_unwind().await;
+    let (shutdown_too, guard) = (shutdown.clone(), entrance.guard().clone());
+    let server = Server { router, handler, policy, shutdown: shutdown_too, guard, loopback, connections };
+    let server = Arc::new(server);
+    while let Some((arrival, slot)) = arrive(&entrance, &slots, &shutdown).await {
+        let (served, peer) = (server.clone(), arrival.peer);
+        let served = server.connections.track_future(async move {
+            let outcome = AssertUnwindSafe(connection(&served, arrival)).catch_unwind().await;
             if let Err(payload) = outcome {
                 tracing::error!(%peer, "a connection failed: {}", task::panic_text(payload.as_ref()));
             }
@@ -144,63 +154,57 @@ pub async fn serve(
         });
         drop(task::spawn(served));
     }
-    drop(listener);
-    connections.close();
+    drop(entrance);
+    server.connections.close();
     tokio::select! {
-        () = connections.wait() => {}
+        () = server.connections.wait() => {}
         () = shutdown.aborted() => {}
     }
     Ok(())
 }
 
-/// The next connection, once there is a free slot; `None` when draining.
-pub(super) async fn accept(
-    listener: &TcpListener,
-    slots: &Semaphore,
+/// The next connection, once there is a free slot for it; `None` when draining.
+pub(super) async fn arrive(
+    entrance: &Entrance,
+    slots: &Arc<Semaphore>,
     shutdown: &Shutdown,
-) -> Option<(TcpStream, SocketAddr)> {
-    let mut told = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = async {
-                let free = slots.acquire().await;
-                let accepted = listener.accept().await;
-                drop(free);
-                accepted
-            } => accepted,
-            () = shutdown.draining() => return None,
-        };
-        match accepted {
-            Ok(accepted) => return Some(accepted),
-            Err(e) => {
-                // Out of descriptors, or the client left already; the first does not pass at once, and is said once.
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!("cannot accept a connection: {e}");
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
+) -> Option<(Arrival, OwnedSemaphorePermit)> {
+    let slot = tokio::select! {
+        // Nobody closes it.
+        slot = slots.clone().acquire_owned() => slot.ok()?,
+        () = shutdown.draining() => return None,
+    };
+    Some((entrance.accept(shutdown).await?, slot))
 }
 
-async fn connection(server: &Arc<Server>, socket: TcpStream, peer: SocketAddr) {
-    socket.set_nodelay(true).ok();
-    // Boxed, so that its memory is gone once a stream has begun.
-    let Some((socket, mut taken)) = Box::pin(requests(server, socket)).await else { return };
-    let end = pump(&socket, taken.head, &mut taken.subscriber, &taken.options, &server.shutdown).await;
-    if let Err(e) = end {
-        tracing::debug!(%peer, "stream ended: {e}");
+async fn connection(server: &Arc<Server>, arrival: Arrival) {
+    let address = arrival.peer;
+    let Visitor { socket, peer, admission } = match arrival.open().await {
+        Ok(visitor) => visitor,
+        Err(e) => return tracing::debug!(peer = %address, "handshake failed: {e}"),
+    };
+    if socket.speaks_h2() {
+        Box::pin(http2::serve(server, socket, peer)).await;
+        return drop(admission);
     }
+    // Boxed, so that its memory is gone once a stream has begun.
+    let Some((mut socket, mut taken)) = Box::pin(requests(server, socket, peer)).await else { return };
+    let head = taken.head();
+    let Taken { subscriber, options, .. } = &mut *taken;
+    if let Err(e) = pump_socket(&mut socket, head, subscriber, options, &server.shutdown).await {
+        tracing::debug!(peer = %address, "stream ended: {e}");
+    }
+    drop(admission);
 }
 
 /// Answers requests until the connection ends or turns into a stream.
-async fn requests(server: &Arc<Server>, socket: TcpStream) -> Option<(TcpStream, Box<Taken>)> {
+async fn requests(server: &Arc<Server>, socket: Socket, peer: Peer) -> Option<(Socket, Box<Taken>)> {
     let slot: Arc<Mutex<Option<Box<Taken>>>> = Arc::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (server, slot) = (server.clone(), slot.clone());
+        let (server, slot, peer) = (server.clone(), slot.clone(), peer.clone());
         let response: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
             Box::pin(async move {
-                match answer(&server, request).await {
+                match answer(&server, request, &peer).await {
                     Reply::Response(response) => Ok(response),
                     Reply::Stream(taken) => {
                         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
@@ -236,5 +240,31 @@ async fn requests(server: &Arc<Server>, socket: TcpStream) -> Option<(TcpStream,
             }
             () = server.shutdown.aborted() => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::Nothing;
+
+    #[tokio::test]
+    async fn a_connection_costs_little_while_it_listens() {
+        let entrance = Entrance::open(listen("127.0.0.1:0").await.unwrap()).unwrap();
+        let client = tokio::net::TcpStream::connect(entrance.local_addr()).await.unwrap();
+        let shutdown = Shutdown::new();
+        let arrival = entrance.accept(&shutdown).await.unwrap();
+        let server = Arc::new(Server {
+            router: Arc::default(),
+            handler: Arc::new(Nothing),
+            policy: Policy::default(),
+            shutdown,
+            guard: entrance.guard().clone(),
+            loopback: true,
+            connections: TaskTracker::new(),
+        });
+        let size = size_of_val(&connection(&server, arrival));
+        assert!(size < 1400, "every subscriber's task has {size} bytes");
+        drop(client);
     }
 }

@@ -2,10 +2,18 @@
 //! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
 
 mod answer;
-mod guard;
+pub mod body;
+pub mod commit;
+pub mod entrance;
+mod gate;
+pub mod guard;
+mod http2;
 pub mod id;
+pub mod ingest;
 mod lines;
+mod link;
 mod listener;
+pub mod mount;
 pub mod notes;
 pub mod params;
 pub mod problem;
@@ -15,14 +23,21 @@ pub mod ring;
 mod router;
 pub mod segment;
 pub mod select;
+pub mod socket;
+mod stream_body;
 pub mod subscriber;
 mod timed;
+pub mod tls;
 
 pub use answer::{MANY_PATH, only_read};
+pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
+pub use gate::{TICKET_PATH, Unrecognised};
+pub use guard::Guard;
 pub use lines::serve_lines;
 pub use listener::{Policy, bind, listen, serve};
-pub use pump::{PumpOptions, pump};
+pub use pump::PumpOptions;
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
+pub use socket::{Peer, Socket};
 
 #[cfg(test)]
 mod tests;

@@ -1,35 +1,29 @@
-//! Writes a subscriber's slices to its socket: coalesced, paced, and with a deadline on every write but none on
+//! Writes a subscriber's slices to its client: coalesced, paced, and with a deadline on every write but none on
 //! the whole. A slow client holds back only its own task, which holds one write's worth of shared bytes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::future::select_all;
-use rustix::net::sockopt;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::io::AsyncWriteExt;
 
+use super::link::{Encrypted, Link, Plain};
 use super::notes::HeartbeatStyle;
+use super::socket::Socket;
 use super::subscriber::{Outgoing, Subscriber};
 use crate::base::clock::{self, Instant};
 use crate::base::shutdown::Shutdown;
 
-/// Slices handed to the kernel in one call.
-const SLICES_MAX: usize = 64;
 /// Wait between two writes per subscriber of the same stream, and the longest wait: a thousand subscribers get
 /// about 5,000 writes a second between them, each with all that came meanwhile.
 const PACE_PER_FOLLOWER: Duration = Duration::from_micros(200);
 const PACE_MAX: Duration = Duration::from_millis(200);
 /// Shorter waits are not worth a timer, whose grain is a millisecond.
 const PACE_MIN: Duration = Duration::from_millis(2);
-/// Silence after which the kernel asks whether a client is still there, and how often it asks again: what tells
-/// that a client left where nothing is sent to it.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
-const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(10);
-/// Bytes a client may send while it listens before it is taken for something else and let go.
-const UNASKED_BYTES_MAX: usize = 64 << 10;
+
+/// How long the last words of TLS may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to write.
 #[derive(Debug, Clone)]
@@ -46,23 +40,49 @@ pub struct PumpOptions {
     pub heartbeat_stats: bool,
 }
 
-/// Serves `subscriber` on `socket`, after `head`, until it has had everything, the client leaves, a write fails or
-/// stands still, or `shutdown` aborts. Draining ends it in order, with a `bye`.
+/// Serves `subscriber` on a socket, as [`pump`] does, and ends TLS in order where it has had everything.
 ///
 /// # Errors
 /// Why the connection ended early.
-pub async fn pump(
-    socket: &TcpStream,
+pub(super) async fn pump_socket(
+    socket: &mut Socket,
     head: Bytes,
     subscriber: &mut Subscriber,
     options: &PumpOptions,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    keep_alive(socket)?;
-    let mut link = Link { socket, options, shutdown, unasked: 0, mute: false };
+    match socket {
+        Socket::Plain(tcp) => {
+            let mut link = Plain::new(tcp, options.write_timeout)?;
+            pump(&mut link, head, subscriber, options, shutdown).await
+        }
+        Socket::Tls(tls) => {
+            // Boxed, so that the many plain subscribers do not keep room for this.
+            let pumped = Box::pin(async {
+                let mut link = Encrypted::new(tls, options.write_timeout)?;
+                pump(&mut link, head, subscriber, options, shutdown).await
+            });
+            pumped.await?;
+            tokio::time::timeout(FAREWELL_TIMEOUT, tls.shutdown()).await?
+        }
+    }
+}
+
+/// Serves `subscriber` on `link`, after `head`, until it has had everything, the client leaves, a write fails or
+/// stands still, or `shutdown` aborts. Draining ends it in order, with a `bye`.
+///
+/// # Errors
+/// Why the connection ended early.
+pub(super) async fn pump(
+    link: &mut impl Link,
+    head: Bytes,
+    subscriber: &mut Subscriber,
+    options: &PumpOptions,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
     let mut out = Outgoing::default();
     subscriber.greet(&mut out);
-    link.frame(&mut out);
+    frame(options, &mut out);
     if !head.is_empty() {
         out.parts.push_front(head);
         out.framed += 1;
@@ -76,18 +96,24 @@ pub async fn pump(
             let before = out.bytes;
             subscriber.fill(&mut out);
             backlog = subscriber.is_due() && out.bytes - before >= PACED_BYTES;
-            link.frame(&mut out);
+            frame(options, &mut out);
         }
         let done = subscriber.is_done(shutdown.is_draining());
         if done {
             subscriber.farewell(subscriber.end_reason(), &mut out);
-            link.frame(&mut out);
+            frame(options, &mut out);
             if options.chunked {
                 out.parts.push_back(Bytes::from_static(b"0\r\n\r\n"));
             }
         }
         if !out.parts.is_empty() {
-            if let Err(e) = link.write(&mut out).await {
+            let sent = tokio::select! {
+                biased;
+                sent = link.send(&mut out) => sent,
+                () = shutdown.aborted() => Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            out.framed = 0;
+            if let Err(e) = sent {
                 // A client that leaves wants no more; one that stands still has missed it.
                 if e.kind() == io::ErrorKind::TimedOut {
                     subscriber.abandon();
@@ -102,9 +128,9 @@ pub async fn pump(
         }
         if backlog {
             tokio::task::yield_now().await;
-        } else if link.wait(subscriber, last_write).await? == Woken::Heartbeat {
+        } else if wait(link, subscriber, options, shutdown, last_write).await? == Woken::Heartbeat {
             subscriber.heartbeat(options.heartbeat_style, options.heartbeat_stats, &mut out);
-            link.frame(&mut out);
+            frame(options, &mut out);
             // Where there is nothing to say, the clock still starts again.
             last_write = clock::now();
         }
@@ -126,127 +152,47 @@ enum Woken {
     Heartbeat,
 }
 
-struct Link<'a> {
-    socket: &'a TcpStream,
-    options: &'a PumpOptions,
-    shutdown: &'a Shutdown,
-    unasked: usize,
-    /// Whether the client has shut its sending side. It may listen on, as `nc` does when its input ends, or may
-    /// have left, which shows once something is sent to it.
-    mute: bool,
+/// Makes all that was added since the last call one chunk.
+fn frame(options: &PumpOptions, out: &mut Outgoing) {
+    if options.chunked && out.bytes > 0 {
+        out.parts.insert(out.framed, format!("{:x}\r\n", out.bytes).into());
+        out.parts.push_back(Bytes::from_static(b"\r\n"));
+    }
+    out.bytes = 0;
+    out.framed = out.parts.len();
 }
 
-impl Link<'_> {
-    /// Makes all that was added since the last call one chunk.
-    fn frame(&self, out: &mut Outgoing) {
-        if self.options.chunked && out.bytes > 0 {
-            out.parts.insert(out.framed, format!("{:x}\r\n", out.bytes).into());
-            out.parts.push_back(Bytes::from_static(b"\r\n"));
-        }
-        out.bytes = 0;
-        out.framed = out.parts.len();
+/// Waits for the next thing to do.
+async fn wait(
+    link: &mut impl Link,
+    subscriber: &Subscriber,
+    options: &PumpOptions,
+    shutdown: &Shutdown,
+    last_write: Instant,
+) -> io::Result<Woken> {
+    let changed: Vec<_> = subscriber.rings().map(|ring| Box::pin(ring.changed())).collect();
+    let draining = shutdown.is_draining();
+    // Asked after `changed` was made, so that nothing slips in between.
+    if subscriber.is_due() || subscriber.is_done(draining) {
+        return Ok(Woken::Due);
     }
-
-    async fn write(&self, out: &mut Outgoing) -> io::Result<()> {
-        while !out.parts.is_empty() {
-            match self.try_write(out) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::select! {
-                        writable = timeout(self.options.write_timeout, self.socket.writable()) => {
-                            writable.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading"))??;
-                        }
-                        () = self.shutdown.aborted() => return Err(io::ErrorKind::ConnectionAborted.into()),
-                    }
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        out.framed = 0;
-        Ok(())
-    }
-
-    fn try_write(&self, out: &mut Outgoing) -> io::Result<()> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut count = 0;
-        for (slice, part) in slices.iter_mut().zip(&out.parts) {
-            *slice = IoSlice::new(part);
-            count += 1;
-        }
-        let mut written = self.socket.try_write_vectored(&slices[..count])?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(front) = out.parts.front_mut() {
-            if written < front.len() {
-                front.advance(written);
-                break;
-            }
-            written -= front.len();
-            out.parts.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Waits for the next thing to do.
-    async fn wait(&mut self, subscriber: &Subscriber, last_write: Instant) -> io::Result<Woken> {
-        let changed: Vec<_> = subscriber.rings().map(|ring| Box::pin(ring.changed())).collect();
-        let draining = self.shutdown.is_draining();
-        // Asked after `changed` was made, so that nothing slips in between.
-        if subscriber.is_due() || subscriber.is_done(draining) {
-            return Ok(Woken::Due);
-        }
-        let changed = select_all(changed);
-        tokio::pin!(changed);
-        loop {
-            tokio::select! {
-                _ = &mut changed => return Ok(Woken::Due),
-                () = heartbeat(last_write, self.options.heartbeat) => return Ok(Woken::Heartbeat),
-                () = self.shutdown.draining(), if !draining => return Ok(Woken::Due),
-                () = self.shutdown.aborted() => return Err(io::ErrorKind::ConnectionAborted.into()),
-                failed = self.socket.ready(Interest::ERROR), if self.mute => {
-                    failed?;
-                    return Err(self.socket.take_error()?.unwrap_or(io::ErrorKind::ConnectionReset.into()));
-                }
-                readable = self.socket.readable(), if !self.mute => {
-                    readable?;
-                    self.discard()?;
-                    if self.mute && self.options.heartbeat.is_some() {
-                        return Ok(Woken::Heartbeat);
-                    }
+    let changed = select_all(changed);
+    tokio::pin!(changed);
+    loop {
+        tokio::select! {
+            _ = &mut changed => return Ok(Woken::Due),
+            () = heartbeat(last_write, options.heartbeat) => return Ok(Woken::Heartbeat),
+            () = shutdown.draining(), if !draining => return Ok(Woken::Due),
+            () = shutdown.aborted() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            hushed = link.hush() => {
+                hushed?;
+                // Whether it has left shows once something is sent to it.
+                if options.heartbeat.is_some() {
+                    return Ok(Woken::Heartbeat);
                 }
             }
         }
     }
-
-    /// Reads what a client says while it listens, to notice that it says no more.
-    fn discard(&mut self) -> io::Result<()> {
-        let mut scratch = [0u8; 512];
-        match self.socket.try_read(&mut scratch) {
-            Ok(0) => {
-                self.mute = true;
-                Ok(())
-            }
-            Ok(n) => {
-                self.unasked += n;
-                if self.unasked > UNASKED_BYTES_MAX {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the client sends instead of listening",
-                    ));
-                }
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(e) => Err(e),
-        }
-    }
-}
-
-fn keep_alive(socket: &TcpStream) -> io::Result<()> {
-    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE)?;
-    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_AGAIN)?;
-    Ok(sockopt::set_socket_keepalive(socket, true)?)
 }
 
 async fn heartbeat(last_write: Instant, every: Option<Duration>) {

@@ -25,6 +25,11 @@ pub trait Handler: Send + Sync + 'static {
     fn methods(&self, _path: &str) -> &'static str {
         "GET, HEAD, OPTIONS"
     }
+
+    /// Whether everybody who may connect may ask for `path`, without credentials.
+    fn is_open(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 /// How a stream treats its subscribers.

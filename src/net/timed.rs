@@ -8,24 +8,25 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::socket::Socket;
 
 /// A socket on which a write that stands still for `limit` fails.
 #[derive(Debug)]
 pub(super) struct TimedSocket {
-    socket: TcpStream,
+    socket: Socket,
     limit: Duration,
     /// Runs while a write waits; most connections never need it.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedSocket {
-    pub(super) fn new(socket: TcpStream, limit: Duration) -> TimedSocket {
+    pub(super) fn new(socket: Socket, limit: Duration) -> TimedSocket {
         TimedSocket { socket, limit, stalled: None }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> Socket {
         self.socket
     }
 
@@ -71,10 +72,13 @@ impl AsyncWrite for TimedSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        // Under TLS what was written may still wait here.
+        let polled = Pin::new(&mut self.socket).poll_flush(cx);
+        self.timed(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.socket).poll_shutdown(cx);
+        self.timed(cx, polled)
     }
 }

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::base::units::ByteCount;
 use crate::batch::Batch;
 use crate::codec::encode::{Format, RowEncoder};
 use crate::codec::template::TimestampFormat;
-use crate::config::{FormatOptions, FormatType, Listen, choices, defaults, options};
+use crate::config::{
+    AccessOptions, AuthOptions, FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults,
+    options,
+};
 use crate::flow::{BuildCx, Component, Fault, Inlet, Meter, Sink, TaskCx};
+use crate::net::mount::{NothingElse, check_path};
 use crate::net::notes::HeartbeatStyle;
-use crate::net::problem::{Body, Problem};
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, Handler, Policy, Router, StreamOptions, StreamRoute};
+use crate::net::{self, EntranceConfig, Policy, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What a new subscriber may replay, with `tail`, `since` or the id of the last event it saw.
@@ -61,6 +62,12 @@ options! {
     pub struct HttpOptions {
         /// An address to listen on; without it, the shared router serves the stream.
         pub listen: Option<Listen> = None,
+        /// Encryption of the connections to `listen`; the shared router's is `server.tls`.
+        pub tls: Option<TlsServerOptions> = None,
+        /// Who may connect to `listen`, and how much one may ask; for the shared router it is `server.access`.
+        pub access: Option<AccessOptions> = None,
+        /// Who one has to be at `listen`; for the shared router it is `server.auth`.
+        pub auth: Option<AuthOptions> = None,
         /// Path of the stream: `/<pipeline>/stream`, and with `listen` also `/stream`, unless set.
         pub stream_path: Option<String> = None,
         /// Path where the stream tells how it stands, as JSON: with `listen` `/status`, otherwise none unless set.
@@ -85,6 +92,8 @@ options! {
 #[derive(Debug, Clone)]
 pub struct Http {
     options: HttpOptions,
+    /// The way in, with `listen`.
+    entrance: Option<EntranceConfig>,
     format: Format,
     stream_paths: Vec<String>,
     status_paths: Vec<String>,
@@ -110,55 +119,44 @@ impl Component for Http {
             ("status_path", &options.status_path, &mut status_paths),
         ] {
             if let Some(path) = set {
-                sound &= check_path(key, path, cx);
+                sound &= check_path(key, path, options.listen.is_some(), cx);
                 *paths = vec![path.clone()];
             }
         }
-        match &options.listen {
+        let tls = options.tls.as_ref();
+        let entrance = match &options.listen {
             Some(listen) => {
-                if !listen.is_loopback() && !options.insecure_public {
-                    cx.error(
-                        "listen",
-                        format!("other machines can reach `{listen}`, and nothing guards the stream"),
-                    )
-                    .hint("listen on 127.0.0.1, or set insecure_public = true");
-                    sound = false;
-                }
-                cx.claim("listen address", listen.to_string(), "listen");
+                let (access, auth) = (options.access.as_ref(), options.auth.as_ref());
+                EntranceConfig::build(listen, tls, access, auth, options.insecure_public, cx).map(Some)
             }
             None => {
                 stream_paths.iter().for_each(|path| cx.claim("route", path, "stream_path"));
                 status_paths.iter().for_each(|path| cx.claim("route", path, "status_path"));
+                let given = [
+                    ("tls", tls.is_some()),
+                    ("access", options.access.is_some()),
+                    ("auth", options.auth.is_some()),
+                ];
+                for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                    cx.error(
+                        key,
+                        format!(
+                            "`{key}` has no effect without `listen`: the shared router serves the stream"
+                        ),
+                    )
+                    .hint(format!("set server.{key}, or give the sink a `listen` of its own"));
+                    sound = false;
+                }
+                Some(None)
             }
-        }
+        };
         if options.write_timeout.is_zero() {
             cx.error("write_timeout", "`write_timeout` is out of range: it must be longer than zero");
             sound = false;
         }
-        sound.then_some(Http { options, format: format?, stream_paths, status_paths })
+        let entrance = entrance?;
+        sound.then_some(Http { options, entrance, format: format?, stream_paths, status_paths })
     }
-}
-
-/// Paths that belong to the server itself.
-const RESERVED: [&str; 6] = ["/", "/status", "/metrics", "/healthz", "/readyz", "/openapi.json"];
-
-fn check_path(key: &str, path: &str, cx: &mut BuildCx<'_>) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-    let wrong = if !path.starts_with('/') || path.len() < 2 {
-        Some("it must start with `/` and name something")
-    } else if !path.chars().all(plain) {
-        Some("letters, digits and `/-_.~` are allowed")
-    } else if path.split('/').any(|segment| segment == ".." || segment == ".") {
-        Some("it must not hold `.` or `..`")
-    } else if cx.node.get("listen").is_none() && (RESERVED.contains(&path) || path.starts_with("/_")) {
-        Some("the server keeps this path for itself")
-    } else {
-        None
-    };
-    if let Some(why) = wrong {
-        cx.error(key, format!("invalid path: `{path}`: {why}"));
-    }
-    wrong.is_none()
 }
 
 #[async_trait]
@@ -181,7 +179,7 @@ impl Sink for Http {
             meter: cx.meter.clone(),
             options: self.stream_options(encoder.own_is_json()),
         };
-        let Some(listen) = &self.options.listen else {
+        let (Some(listen), Some(entrance)) = (&self.options.listen, &self.entrance) else {
             let attached = shared.mount_stream(stream, &self.stream_paths, &self.status_paths);
             cx.ready();
             append_all(inlet, &ring, &cx.meter).await;
@@ -190,11 +188,11 @@ impl Sink for Http {
         };
         let own = Arc::new(Router::default());
         let attached = own.mount_stream(stream, &self.stream_paths, &self.status_paths);
-        let listener = net::bind(&listen.to_string()).await.map_err(|e| Fault::retry(e.to_string()))?;
+        let entrance = entrance.bind(cx).await?;
         cx.ready();
         let ending = cx.shutdown.child();
-        let others = Arc::new(NotFound([&self.stream_paths[..], &self.status_paths[..]].concat()));
-        let served = net::serve(listener, own, others, Policy::default(), ending.clone());
+        let others = Arc::new(NothingElse([&self.stream_paths[..], &self.status_paths[..]].concat()));
+        let served = net::serve(entrance, own, others, Policy::default(), ending.clone());
         let appended = async {
             append_all(inlet, &ring, &cx.meter).await;
             drop(attached);
@@ -262,23 +260,6 @@ impl Encode for Rows {
     }
 }
 
-/// What a listener of one stream says to every other path: which paths there are.
-struct NotFound(Vec<String>);
-
-#[async_trait]
-impl Handler for NotFound {
-    async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
-        if let Err(problem) = net::only_read(request.method()) {
-            return problem.into_response();
-        }
-        let shown: String = path.chars().take(64).collect();
-        Problem::new(StatusCode::NOT_FOUND, format!("nothing at `{shown}`"))
-            .with("paths", self.0.clone())
-            .hint(format!("paths: {}", self.0.join(", ")))
-            .into_response()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -302,10 +283,7 @@ mod tests {
     #[test]
     fn paths_and_public_addresses_are_checked() {
         for (options, message) in [
-            (
-                json!({ "listen": "0.0.0.0:8081" }),
-                "other machines can reach `0.0.0.0:8081`, and nothing guards the stream",
-            ),
+            (json!({ "listen": "0.0.0.0:8081" }), "other machines can reach `0.0.0.0:8081` without a guard"),
             (
                 json!({ "stream_path": "logs" }),
                 "invalid path: `logs`: it must start with `/` and name something",

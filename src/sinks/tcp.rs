@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use crate::base::units::ByteCount;
 use crate::batch::Batch;
 use crate::codec::encode::{Format, RowEncoder};
-use crate::config::{FormatOptions, FormatType, Listen, choices, defaults, options};
+use crate::config::{
+    AccessOptions, FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults, options,
+};
 use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, Router, StreamOptions, StreamRoute};
+use crate::net::{self, EntranceConfig, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What every new client is sent first.
@@ -53,6 +55,10 @@ options! {
     pub struct TcpOptions {
         /// The address to listen on.
         pub listen: Listen,
+        /// Encryption of the connections.
+        pub tls: Option<TlsServerOptions> = None,
+        /// Who may connect; limits on requests do not apply.
+        pub access: Option<AccessOptions> = None,
         /// What every new client is sent first.
         pub history: TcpHistoryOptions = defaults(),
         /// Signs of life while there is nothing to say.
@@ -73,6 +79,7 @@ options! {
 #[derive(Debug, Clone)]
 pub struct Tcp {
     options: TcpOptions,
+    entrance: EntranceConfig,
     format: Format,
 }
 
@@ -85,19 +92,16 @@ impl Component for Tcp {
 
     fn build(options: TcpOptions, cx: &mut BuildCx<'_>) -> Option<Tcp> {
         let format = Format::build(options.format.as_ref(), FormatType::Json, cx);
-        cx.claim("listen address", options.listen.to_string(), "listen");
+        let (listen, tls) = (&options.listen, options.tls.as_ref());
+        let entrance =
+            EntranceConfig::build(listen, tls, options.access.as_ref(), None, options.insecure_public, cx);
         let mut sound = true;
-        if !options.listen.is_loopback() && !options.insecure_public {
-            let listen = &options.listen;
-            cx.error("listen", format!("other machines can reach `{listen}`, and nothing guards the stream"))
-                .hint("listen on 127.0.0.1, or set insecure_public = true");
-            sound = false;
-        }
         if options.write_timeout.is_zero() {
             cx.error("write_timeout", "`write_timeout` is out of range: it must be longer than zero");
             sound = false;
         }
-        sound.then_some(Tcp { options, format: format? })
+        let entrance = entrance?;
+        sound.then_some(Tcp { options, entrance, format: format? })
     }
 }
 
@@ -119,13 +123,13 @@ impl Sink for Tcp {
         ring.reconfigure(bounds, encoder);
         let listen = &self.options.listen;
         let attached = ring.attach();
-        let listener = net::bind(&listen.to_string()).await.map_err(|e| Fault::retry(e.to_string()))?;
+        let entrance = self.entrance.bind(cx).await?;
         cx.ready();
         let options = self.stream_options(own_is_json);
         let (site, meter) = (cx.site.clone(), cx.meter.clone());
         let ending = cx.shutdown.child();
         let stream = StreamRoute { site, ring: ring.clone(), meter, options };
-        let served = net::serve_lines(listener, stream, ending.clone());
+        let served = net::serve_lines(entrance, stream, ending.clone());
         let appended = async {
             while let Some(lease) = inlet.recv().await {
                 ring.lost(cx.meter.snapshot().dropped_total());
@@ -193,7 +197,7 @@ mod tests {
     fn public_addresses_need_a_word() {
         let build = |options| testing::build::<Tcp>(ComponentKind::Sink, options);
         let refused = build(json!({ "listen": "[::]:9000" })).unwrap_err();
-        assert_eq!(refused, ["other machines can reach `[::]:9000`, and nothing guards the stream"]);
+        assert_eq!(refused, ["other machines can reach `[::]:9000` without a guard"]);
         assert!(build(json!({ "listen": "[::]:9000", "insecure_public": true })).is_ok());
     }
 

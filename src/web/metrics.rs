@@ -12,14 +12,15 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::flow::{Board, ComponentEntry, MeterSnapshot, State};
+use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
-pub(super) fn response(board: &Arc<Board>) -> Result<Response<Body>, Problem> {
+pub(super) fn response(board: &Arc<Board>, guards: &Arc<GuardBoard>) -> Result<Response<Body>, Problem> {
     let mut registry = Registry::with_prefix("weir");
-    registry.register_collector(Box::new(OfBoard(board.clone())));
+    registry.register_collector(Box::new(OfBoard(board.clone(), guards.clone())));
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {e}")))?;
@@ -27,7 +28,7 @@ pub(super) fn response(board: &Arc<Board>) -> Result<Response<Body>, Problem> {
 }
 
 #[derive(Debug)]
-struct OfBoard(Arc<Board>);
+struct OfBoard(Arc<Board>, Arc<GuardBoard>);
 
 /// A metric that every component has: name, what it counts, whether it is a gauge, and where to read it.
 type PerComponent = (&'static str, &'static str, MetricType, fn(&MeterSnapshot) -> u64);
@@ -94,6 +95,18 @@ impl Collector for OfBoard {
         for (entry, id, _) in &components {
             let ready = matches!(entry.health.state(), State::Ready | State::Finished);
             write(up.encode_family(&labels(entry, id))?, MetricType::Gauge, u64::from(ready))?;
+        }
+        let mut refused = encoder.encode_descriptor(
+            "refused",
+            "Connections and requests turned away, by listener and reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for guard in self.1.statuses() {
+            for (reason, count) in guard.refused {
+                let labels = [("listener", &*guard.listener), ("reason", reason.as_str())];
+                write(refused.encode_family(&labels)?, MetricType::Counter, count)?;
+            }
         }
         let uptime = self.0.started().elapsed().as_secs_f64();
         encoder

@@ -16,24 +16,24 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::base::shutdown::Shutdown;
 use crate::flow::{Board, Shared};
+use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
-use crate::net::{self, Handler, Policy, Router, only_read};
+use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
 
-/// Serves streams, status and pages on `listener` under `policy` until `shutdown` drains.
+/// Serves streams, status and pages to who comes in by `entrance`, under `policy` until `shutdown` drains.
 pub fn serve(
-    listener: TcpListener,
+    entrance: Entrance,
     shared: Arc<Shared>,
     policy: Policy,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, ()> {
     let router = shared.get::<Router>();
-    let api = Api::new(shared.get::<Board>(), router.clone(), shutdown.clone());
+    let api = Api::new(shared.get::<Board>(), router.clone(), shared.get::<GuardBoard>(), shutdown.clone());
     async move {
-        if let Err(e) = net::serve(listener, router, Arc::new(api), policy, shutdown).await {
+        if let Err(e) = net::serve(entrance, router, Arc::new(api), policy, shutdown).await {
             tracing::error!("the shared router failed: {e}");
         }
     }
@@ -45,27 +45,35 @@ pub fn serve(
 pub struct Api {
     board: Arc<Board>,
     router: Arc<Router>,
+    guards: Arc<GuardBoard>,
     shutdown: Shutdown,
 }
 
 impl Api {
-    /// An interface to what is on `board`, with the streams of `router`; `shutdown` tells when readiness ends.
-    pub fn new(board: Arc<Board>, router: Arc<Router>, shutdown: Shutdown) -> Api {
-        Api { board, router, shutdown }
+    /// An interface to what is on `board`, with the streams of `router` and what `guards` refused; `shutdown` tells
+    /// when readiness ends.
+    pub fn new(board: Arc<Board>, router: Arc<Router>, guards: Arc<GuardBoard>, shutdown: Shutdown) -> Api {
+        Api { board, router, guards, shutdown }
     }
 
-    fn answer(&self, path: &str) -> Result<Response<Body>, Problem> {
+    /// `says_why` is whether readiness may name components and their faults.
+    fn answer(&self, path: &str, says_why: bool) -> Result<Response<Body>, Problem> {
         match path {
             "/" => return Ok(page::html()),
             "/status" => {
                 return Ok(json_response(
                     StatusCode::OK,
-                    &status::process(&self.board, &self.router.streams(), self.unready().is_empty()),
+                    &status::process(
+                        &self.board,
+                        &self.router.streams(),
+                        &self.guards,
+                        self.unready().is_empty(),
+                    ),
                 ));
             }
-            "/metrics" => return metrics::response(&self.board),
+            "/metrics" => return metrics::response(&self.board, &self.guards),
             "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
-            "/readyz" => return Ok(self.ready()),
+            "/readyz" => return Ok(self.ready(says_why)),
             "/openapi.json" => return Ok(openapi::response()),
             _ => {}
         }
@@ -115,19 +123,27 @@ impl Api {
         reasons
     }
 
-    fn ready(&self) -> Response<Body> {
+    fn ready(&self, says_why: bool) -> Response<Body> {
         let reasons = self.unready();
         if reasons.is_empty() {
             return json_response(StatusCode::OK, &json!({ "status": "ready" }));
         }
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready").with("reasons", reasons).into_response()
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready");
+        if says_why { problem.with("reasons", reasons) } else { problem }.into_response()
     }
 }
 
 #[async_trait]
 impl Handler for Api {
     async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
-        only_read(request.method()).and_then(|()| self.answer(path)).unwrap_or_else(Problem::into_response)
+        let says_why = request.extensions().get::<Unrecognised>().is_none();
+        only_read(request.method())
+            .and_then(|()| self.answer(path, says_why))
+            .unwrap_or_else(Problem::into_response)
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        matches!(path, "/healthz" | "/readyz")
     }
 }
 

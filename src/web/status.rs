@@ -8,18 +8,26 @@ use serde_json::{Map, Value, json};
 use crate::flow::disk::BufferSnapshot;
 use crate::flow::{Board, ComponentEntry, MeterSnapshot, PipelineEntry, State};
 use crate::net::StreamRoute;
+use crate::net::guard::{GuardBoard, GuardStatus};
 
 /// The streams that are mounted, with their paths.
 type Streams = [(String, Arc<StreamRoute>)];
 
 /// All of the process.
-pub(super) fn process(board: &Board, streams: &Streams, ready: bool) -> Value {
+pub(super) fn process(board: &Board, streams: &Streams, guards: &GuardBoard, ready: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": board.started().elapsed().as_secs_f64(),
         "ready": ready,
+        "guards": guards.statuses().iter().map(guard).collect::<Vec<_>>(),
         "pipelines": board.pipelines().iter().map(|p| pipeline(p, streams)).collect::<Vec<_>>(),
     })
+}
+
+/// What one listener refused, by reason.
+fn guard(status: &GuardStatus) -> Value {
+    let refused = status.refused.iter().map(|(reason, count)| (reason.as_str().to_owned(), (*count).into()));
+    json!({ "listener": &*status.listener, "refused": refused.collect::<Map<_, _>>() })
 }
 
 /// One pipeline.

@@ -11,7 +11,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::ComponentKind;
 use crate::flow::{Board, ComponentEntry, Health, Meter, PipelineEntry, Reason, Site, State};
-use crate::net::{Policy, Router, bind, serve};
+use crate::net::{Entrance, Policy, Router, bind, serve};
 
 struct Server {
     address: std::net::SocketAddr,
@@ -37,8 +37,14 @@ async fn server() -> Server {
     let (router, shutdown) = (Arc::<Router>::default(), Shutdown::new());
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let api = Arc::new(Api::new(board.clone(), router.clone(), shutdown.clone()));
-    drop(task::spawn(serve(listener, router, api, Policy::default(), Shutdown::new())));
+    let api = Arc::new(Api::new(board.clone(), router.clone(), Arc::default(), shutdown.clone()));
+    drop(task::spawn(serve(
+        Entrance::open(listener).unwrap(),
+        router,
+        api,
+        Policy::default(),
+        Shutdown::new(),
+    )));
     Server { address, board, shutdown }
 }
 
@@ -174,8 +180,10 @@ async fn the_description_is_true() {
     let document = json(&server, "/openapi.json").await;
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     for (path, item) in document["paths"].as_object().unwrap() {
-        let (status, headers, _) = ask(&server, "GET", &path.replace("{pipeline}", "app")).await;
-        let answers = &item["get"]["responses"];
+        let method = if item["get"].is_null() { "post" } else { "get" };
+        let target = path.replace("{pipeline}", "app");
+        let (status, headers, _) = ask(&server, &method.to_uppercase(), &target).await;
+        let answers = &item[method]["responses"];
         let answer = &answers[status.to_string()];
         assert!(!answer.is_null(), "{path}: {status}");
         if status == 200 {

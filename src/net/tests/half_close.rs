@@ -15,7 +15,7 @@ use crate::config::ComponentKind;
 use crate::flow::Site;
 use crate::net::id::Epoch;
 use crate::net::ring::Ring;
-use crate::net::{Policy, StreamOptions, StreamRoute, bind, serve_lines};
+use crate::net::{Entrance, Policy, StreamOptions, StreamRoute, bind, serve_lines};
 
 async fn until(holds: impl Fn() -> bool) {
     for _ in 0..300 {
@@ -64,7 +64,7 @@ async fn a_line_client_that_only_listens_is_served() {
     let site = Site { pipeline: "app".into(), kind: ComponentKind::Sink, index: 0, type_name: "tcp" };
     let options = StreamOptions { heartbeat: None, ..options() };
     let stream = StreamRoute { site: Arc::new(site), ring: ring.clone(), meter: Arc::default(), options };
-    drop(task::spawn(serve_lines(listener, stream, shutdown.clone())));
+    drop(task::spawn(serve_lines(Entrance::open(listener).unwrap(), stream, shutdown.clone())));
     let mut client = TcpStream::connect(address).await.unwrap();
     client.shutdown().await.unwrap();
     until(|| ring.followers() == 1).await;

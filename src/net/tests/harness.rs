@@ -20,7 +20,7 @@ use crate::net::notes::HeartbeatStyle;
 use crate::net::problem::{Body, Problem};
 use crate::net::ring::{Attachment, Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{Handler, Policy, Router, StreamOptions, StreamRoute, bind, serve};
+use crate::net::{Entrance, Handler, Policy, Router, StreamOptions, StreamRoute, bind, serve};
 
 /// Rows as `{"message":…}`, for the tests' streams.
 pub(super) struct Plain;
@@ -57,7 +57,7 @@ impl Encode for RawOwn {
     }
 }
 
-struct Nothing;
+pub(in crate::net) struct Nothing;
 
 #[async_trait]
 impl Handler for Nothing {
@@ -97,8 +97,13 @@ impl Server {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let (address, router, shutdown) =
             (listener.local_addr().unwrap(), Arc::<Router>::default(), Shutdown::new());
-        let served =
-            task::spawn(serve(listener, router.clone(), Arc::new(Nothing), policy, shutdown.clone()));
+        let served = task::spawn(serve(
+            Entrance::open(listener).unwrap(),
+            router.clone(),
+            Arc::new(Nothing),
+            policy,
+            shutdown.clone(),
+        ));
         Server { address, router, shutdown, meter: Arc::default(), served, attached: Vec::new() }
     }
 

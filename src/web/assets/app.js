@@ -127,6 +127,15 @@ function target(extra) {
   return "/" + encodeURIComponent(pipeline) + "/stream?" + query;
 }
 
+// Some browsers send no credentials with an EventSource. Then each one gets a ticket, which is good for it alone.
+let wantsTicket = false;
+
+async function ticket() {
+  if (!wantsTicket) return {};
+  const response = await fetch("/_ticket", { method: "POST" });
+  return response.ok ? { ticket: (await response.json()).ticket } : {};
+}
+
 let opening = 0;
 
 async function open() {
@@ -135,9 +144,15 @@ async function open() {
   if (!source) setState("", "connecting");
   // An EventSource does not tell why it failed; a request that ends at once does. What is shown stays until the
   // server has agreed to something new.
+  let one = {};
   try {
-    const response = await fetch(target({ limit: "0" }), { headers: { accept: "text/event-stream" } });
+    const response = await fetch(target({ limit: "0", ...(await ticket()) }), { headers: { accept: "text/event-stream" } });
     if (turn !== opening) return;
+    if (response.status === 401 && !wantsTicket) {
+      wantsTicket = true;
+      open();
+      return;
+    }
     if (!response.ok) {
       const problem = await response.json();
       showProblem([problem.detail, problem.hint].filter(Boolean).join("\n"));
@@ -146,6 +161,7 @@ async function open() {
       return;
     }
     await response.text();
+    one = await ticket();
   } catch {
     if (turn !== opening) return;
     setState("lost", "server unreachable, trying again");
@@ -160,10 +176,16 @@ async function open() {
   history.replaceState(null, "", location.pathname + (query && "?" + query));
   $("raw").href = target({ format: "raw", tail: TAIL });
   $("raw").hidden = false;
-  source = new EventSource(target({ tail: TAIL }));
-  source.onopen = () => setState("live", "live");
+  source = new EventSource(target({ tail: TAIL, ...one }));
+  let opened = false;
+  source.onopen = () => {
+    opened = true;
+    setState("live", "live");
+  };
   source.onerror = () => {
     if (source.readyState === EventSource.CLOSED) {
+      // The request before it was let through.
+      if (!opened) wantsTicket = true;
       setState("lost", "closed, trying again");
       source = null;
       again();

@@ -1,0 +1,133 @@
+//! TLS for the questions that weir's commands ask a running weir: by the authorities of this machine, or, for the
+//! server of the configuration at hand, by the very certificate it is configured with.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, StreamOwned,
+};
+
+use crate::net::tls::{pem, provider};
+
+/// Which certificate is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// One that an authority known to this machine has signed; `SSL_CERT_FILE` names others.
+    System,
+    /// The one in this file.
+    Exactly(PathBuf),
+}
+
+/// A connection to ask on.
+pub(super) enum Connection {
+    /// Without TLS.
+    Plain(TcpStream),
+    /// With.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Connection {
+    /// Makes a handshake over `socket` where it is trusted at all.
+    pub(super) fn over(socket: TcpStream, host: &str, trust: Option<&Trust>) -> io::Result<Connection> {
+        let Some(trust) = trust else { return Ok(Connection::Plain(socket)) };
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let config = config(trust).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, socket);
+        // The handshake, which shows an unknown certificate.
+        stream.flush()?;
+        Ok(Connection::Tls(Box::new(stream)))
+    }
+
+    /// The socket below, for its timeouts.
+    pub(super) fn socket(&self) -> &TcpStream {
+        match self {
+            Connection::Plain(socket) => socket,
+            Connection::Tls(stream) => &stream.sock,
+        }
+    }
+
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Connection::Plain(socket) => socket.read(into),
+            Connection::Tls(stream) => stream.read(into),
+        }
+    }
+
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Connection::Plain(socket) => socket.write_all(bytes),
+            Connection::Tls(stream) => stream.write_all(bytes),
+        }
+    }
+}
+
+fn config(trust: &Trust) -> Result<ClientConfig, Error> {
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Exactly(file) => Arc::new(Exactly(leaf(file)?)),
+        Trust::System => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+                .build()
+                .map_err(|e| Error::General(format!("this machine knows no authority: {e}")))?
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+fn leaf(file: &Path) -> Result<CertificateDer<'static>, Error> {
+    let chain = pem::certificates("cert_file", file).map_err(|e| Error::General(e.message))?;
+    chain.into_iter().next().ok_or(Error::NoCertificatesPresented)
+}
+
+/// Believes one certificate, whatever names and times it has; who shows it must still have its key.
+#[derive(Debug)]
+struct Exactly(CertificateDer<'static>);
+
+impl ServerCertVerifier for Exactly {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if *shown == self.0 {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, shown, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, shown, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}

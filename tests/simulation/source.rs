@@ -1,0 +1,77 @@
+//! A source with a durable log behind it: it offers rows from where it was acknowledged, offers lost ones again,
+//! and now and then fails, panics or pauses between two sends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use logweir::base::rng::Rng;
+use logweir::batch::{Batch, BatchBuilder, Origin, Receipt};
+use logweir::flow::{Fault, Outlet, Source, TaskCx};
+
+use super::world::{PLANNED_PANIC, Row, World, lock};
+
+pub(crate) struct SimSource {
+    pub(crate) world: Arc<World>,
+    pub(crate) index: usize,
+    pub(crate) rng: Rng,
+}
+
+impl SimSource {
+    fn batch(&mut self, pass: u64, from: u64, to: u64) -> Batch {
+        let mut builder = BatchBuilder::new(Arc::new(Origin::new("simulated", "simulated")));
+        for number in from..to {
+            builder.push(Row { source: self.index, pass, number }.line().as_bytes());
+        }
+        let (world, source) = (self.world.clone(), self.index);
+        builder.finish(Receipt::new(move |outcome| world.settled(source, pass, from, to, outcome)))
+    }
+
+    /// Where to begin, and the number of the pass.
+    fn begin(&self) -> (u64, u64) {
+        let mut log = lock(&self.world.sources[self.index]);
+        log.again = false;
+        log.passes += 1;
+        (log.acknowledged, log.passes)
+    }
+
+    fn wants_again(&self) -> bool {
+        lock(&self.world.sources[self.index]).again
+    }
+
+    fn is_done(&self) -> bool {
+        lock(&self.world.sources[self.index]).acknowledged >= self.world.scenario.rows
+    }
+}
+
+#[async_trait]
+impl Source for SimSource {
+    async fn run(&mut self, out: &Outlet, cx: &TaskCx) -> Result<(), Fault> {
+        cx.ready();
+        let rows = self.world.scenario.rows;
+        let (mut at, mut pass) = self.begin();
+        while !cx.shutdown.is_draining() && !self.is_done() {
+            if self.wants_again() {
+                (at, pass) = self.begin();
+            }
+            if at >= rows {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(20)) => continue,
+                    () = cx.shutdown.draining() => break,
+                }
+            }
+            let to = (at + 1 + self.rng.below(self.world.scenario.batch_rows_max)).min(rows);
+            let batch = self.batch(pass, at, to);
+            out.send(batch).await;
+            at = to;
+            match self.rng.below(100) {
+                0 if self.world.scenario.source_faults => return Err(Fault::retry("a planned fault")),
+                1 if self.world.scenario.source_faults => std::panic::panic_any(PLANNED_PANIC),
+                2..20 => tokio::time::sleep(Duration::from_millis(self.rng.below(200))).await,
+                20..40 => tokio::task::yield_now().await,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
