@@ -115,6 +115,16 @@ pub(super) struct Kept {
     pub(super) place: Appended,
 }
 
+/// A source's receipt that waits until its rows are safe.
+#[derive(Debug)]
+pub(super) struct Unsafe {
+    /// After the rows' record.
+    pub(super) end: Point,
+    pub(super) receipt: Receipt,
+    /// When they were written.
+    pub(super) since: Instant,
+}
+
 /// The file system failed and is tried again.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -146,10 +156,10 @@ pub(super) struct Stage {
     pub(super) kept_weight: u64,
     pub(super) window: Window,
     pub(super) settlements: Arc<Settlements>,
-    /// Receipts of sources by the end of their record, until that is safe.
-    pub(super) unsafe_yet: VecDeque<(Point, Receipt)>,
+    /// Receipts of sources in the order of their records.
+    pub(super) unsafe_yet: VecDeque<Unsafe>,
     /// The same after a failed sync: only the sink can settle them.
-    pub(super) sink_only: VecDeque<(Point, Receipt)>,
+    pub(super) sink_only: VecDeque<Unsafe>,
     pub(super) syncing: Option<(JoinHandle<io::Result<()>>, Arc<SyncTicket>)>,
     pub(super) last_sync: Option<Instant>,
     pub(super) last_persist: Option<Instant>,
@@ -220,8 +230,8 @@ impl Stage {
     /// When there is something to do without news.
     fn next_wake(&self) -> Option<Instant> {
         let now = clock::now();
-        let sync = (self.syncing.is_none() && !self.unsafe_yet.is_empty())
-            .then(|| self.last_sync.map_or(now, |at| at + self.options.sync_interval));
+        let sync =
+            (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
         let soonest = [sync, persist].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
