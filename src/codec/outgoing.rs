@@ -98,7 +98,8 @@ impl Outgoing {
         let encoder = RowEncoder::new(batch, &self.format, &self.pipeline);
         let (mut row_text, mut framed, mut end, mut rows) = (Vec::new(), Vec::new(), 0, 0);
         for row in batch.live().iter() {
-            (row_text.clear(), framed.clear());
+            row_text.clear();
+            framed.clear();
             encoder.write(row, &mut row_text);
             self.frame(&row_text, &mut framed);
             end += framed.len() as u64;

@@ -152,7 +152,8 @@ async fn turns_are_taken_and_a_full_one_is_passed_over() {
         network.set(1, Mood::Well);
         subject.finish().await;
         let mut found = network.rows();
-        (found.sort(), rows.sort());
+        found.sort();
+        rows.sort();
         assert_eq!(found, rows, "{strategy:?}");
     }
 }
