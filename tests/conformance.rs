@@ -1,7 +1,8 @@
 //! What every component of the registry owes, whoever wrote it: its example passes `check`, it becomes ready,
 //! it drains in order, its accounts balance, and it survives a forced end.
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,6 +14,39 @@ use logweir::flow::{Board, Descriptor, Shared};
 use logweir::registry::COMPONENTS;
 use serde_json::{Value, json};
 
+/// Somebody who takes every HTTP request, for as long as the test runs.
+fn http_receiver() -> SocketAddr {
+    fn take(stream: TcpStream) -> std::io::Result<()> {
+        let (mut answers, mut requests) = (stream.try_clone()?, BufReader::new(stream));
+        loop {
+            let mut length = 0;
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if requests.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = n.trim().parse().expect("a length");
+                }
+            }
+            std::io::copy(&mut requests.by_ref().take(length), &mut std::io::sink())?;
+            answers.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        }
+    }
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    *ADDRESS.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || take(stream));
+            }
+        });
+        address
+    })
+}
+
 /// The component's example as a section, with paths moved below `dir` and ports freed.
 fn section(descriptor: &Descriptor, dir: &Path) -> Value {
     let table: toml::Table = toml::from_str(descriptor.example)
@@ -23,7 +57,7 @@ fn section(descriptor: &Descriptor, dir: &Path) -> Value {
 }
 
 /// Somebody who takes what clients send, for as long as the tests run.
-fn receiver() -> String {
+fn tcp_receiver() -> String {
     static ADDRESS: OnceLock<String> = OnceLock::new();
     let listen = || {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -48,8 +82,11 @@ fn contain(value: &mut Value, dir: &Path) {
             if let Some(listen) = map.get_mut("listen") {
                 *listen = json!("127.0.0.1:0");
             }
+            if let Some(url) = map.get_mut("url") {
+                *url = json!(format!("http://{}/", http_receiver()));
+            }
             if let Some(address) = map.get_mut("address") {
-                *address = json!(receiver());
+                *address = json!(tcp_receiver());
             }
             for (key, item) in map.iter_mut() {
                 // Routes are not paths of this machine.

@@ -1,6 +1,8 @@
 //! A real nginx as a reverse proxy in front of weir, with the configuration that people copy: a stream passes
 //! without being held back, ends with its subscriber, and resumes; an idle one outlives the proxy's patience.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod support;
 
 use std::process::{Child, Command, Stdio};

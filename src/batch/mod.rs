@@ -171,6 +171,13 @@ impl Batch {
         std::mem::replace(&mut self.receipt, Receipt::none())
     }
 
+    /// The same rows under another receipt; the one they had must have been taken.
+    #[must_use]
+    pub fn with_receipt(mut self, receipt: Receipt) -> Batch {
+        self.receipt = receipt;
+        self
+    }
+
     /// The same rows without a receipt: a view to keep (a history), not to account for.
     pub fn view(&self) -> Batch {
         Batch { arena: self.arena.clone(), live: self.live.clone(), receipt: Receipt::none() }

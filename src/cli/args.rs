@@ -93,6 +93,9 @@ pub struct QuickArgs {
     /// Append the lines to a file; may be repeated
     #[arg(long, value_name = "PATH")]
     pub output_file: Vec<String>,
+    /// Send the lines, as JSON, to an HTTP receiver; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub output_http: Vec<String>,
     /// Send the lines to a receiver over TCP, as JSON; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub output_tcp: Vec<String>,
@@ -163,6 +166,16 @@ Exits with 1 if it is not ready, with 69 if there is no answer.")]
     Health {
         /// Where it listens
         url: Option<String>,
+    },
+    /// Look into disk buffers, verify or repair them
+    #[command(after_help = "\
+Examples:
+  weir buffer inspect
+  weir buffer verify -c pipelines.toml
+  weir buffer repair /var/lib/weir/buffers/app/http_client-0")]
+    Buffer {
+        #[command(subcommand)]
+        what: BufferCommand,
     },
     /// List the components of this build and their options
     #[command(after_help = "\
@@ -276,6 +289,54 @@ pub struct TlsFiles {
     /// Replace files that exist
     #[arg(long)]
     pub force: bool,
+}
+
+/// What can be done with disk buffers.
+#[derive(Debug, Subcommand)]
+pub enum BufferCommand {
+    /// Show what waits in them, from the headers of their files
+    #[command(after_help = "\
+Examples:
+  weir buffer inspect
+  weir buffer inspect --json /var/lib/weir/buffers | jq .
+
+Without DIR, the buffers of the configuration's state directory.")]
+    Inspect {
+        /// A buffer's directory, or one above several
+        dir: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every record and check it against its checksum
+    #[command(after_help = "\
+Examples:
+  weir buffer verify
+  weir buffer verify /var/lib/weir/buffers/app/http_client-0
+
+Exits with 0 if everything is sound, with 1 if something is damaged. A buffer in use may end in a record that is
+being written.")]
+    Verify {
+        /// A buffer's directory, or one above several
+        dir: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write damaged files anew with the records that are sound, and keep the damaged ones next to them
+    #[command(after_help = "\
+Examples:
+  weir buffer repair
+  weir buffer repair /var/lib/weir/buffers/app/http_client-0
+
+Refuses while a weir uses the buffer. Nothing is deleted: damaged files are renamed to *.damaged.")]
+    Repair {
+        /// A buffer's directory, or one above several
+        dir: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What can be generated.

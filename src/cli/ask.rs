@@ -61,6 +61,13 @@ pub fn status(
 ) -> Result<Exit, Failure> {
     let base = base(url, source)?;
     let answer = base.get("/status")?;
+    if answer.status == 401 {
+        return Err(Failure::new(
+            Exit::UNAVAILABLE,
+            format!("{base} asks for credentials, which `weir status` has not"),
+        )
+        .hint(format!("ask it with another client: curl -u USER {base}/status")));
+    }
     let parsed: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200);
     let Some(status) = parsed else {
         return Err(Failure::new(

@@ -86,7 +86,10 @@ pub fn start(options: &LoggingOptions, color: bool) -> Result<LogFile, Failure> 
 fn targets(levels: &LogLevels) -> Targets {
     let level = |name: &str| name.parse().unwrap_or(LevelFilter::INFO);
     let all = level(levels.all);
-    let mut targets = Targets::new().with_default(all.min(LevelFilter::WARN)).with_target("logweir", all);
+    let mut targets = Targets::new()
+        .with_default(all.min(LevelFilter::WARN))
+        .with_target("logweir", all)
+        .with_target("weir::audit", all);
     for (target, name) in &levels.targets {
         let first = target.split("::").next().unwrap_or_default();
         let ours = OUR_MODULES.contains(&first);
@@ -280,6 +283,7 @@ mod tests {
             ("logweir::sources::file", tracing::Level::TRACE, true),
             ("logweir::sources::tcp", tracing::Level::DEBUG, false),
             ("logweir::sinks", tracing::Level::INFO, true),
+            ("weir::audit", tracing::Level::INFO, true),
             ("hyper::proto", tracing::Level::DEBUG, true),
             ("mio", tracing::Level::INFO, false),
             ("mio", tracing::Level::WARN, true),

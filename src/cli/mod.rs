@@ -4,6 +4,7 @@
 pub mod args;
 pub mod ask;
 pub mod banner;
+pub mod buffer;
 pub mod check;
 pub mod config_source;
 pub mod effective;
@@ -87,6 +88,7 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Config) => effective::run(&files),
         Some(Command::Status { json, url }) => ask::status(url.as_deref(), json, &files, terminal),
         Some(Command::Health { url }) => ask::health(url.as_deref(), &files),
+        Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
         Some(Command::Tls { what }) => tls::run(&what),
         Some(Command::Hash { algorithm, token }) => hash::run(algorithm, token),

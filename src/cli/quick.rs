@@ -109,22 +109,18 @@ impl Quick {
 
     fn sinks(&self) -> Vec<Node> {
         let mut sinks = Vec::new();
-        let elsewhere = !self.flags.output_file.is_empty() || !self.flags.output_tcp.is_empty();
-        if self.flags.output_stdout || !elsewhere {
+        let QuickArgs { output_stdout, output_file, output_http, output_tcp, .. } = &self.flags;
+        let elsewhere = !output_file.is_empty() || !output_http.is_empty() || !output_tcp.is_empty();
+        if *output_stdout || !elsewhere {
             sinks.push(component("console", []));
         }
         sinks.extend(
-            self.flags
-                .output_file
-                .iter()
-                .map(|path| component("file", [("path", flag("--output-file", path))])),
+            output_file.iter().map(|path| component("file", [("path", flag("--output-file", path))])),
         );
-        sinks.extend(
-            self.flags
-                .output_tcp
-                .iter()
-                .map(|address| component("tcp_client", [("address", flag("--output-tcp", address))])),
-        );
+        let urls = output_http.iter();
+        sinks.extend(urls.map(|url| component("http_client", [("url", flag("--output-http", url))])));
+        let addresses = output_tcp.iter();
+        sinks.extend(addresses.map(|to| component("tcp_client", [("address", flag("--output-tcp", to))])));
         sinks.push(component("http", []));
         sinks
     }
@@ -172,6 +168,7 @@ mod tests {
             include: vec!["x".into()],
             exclude: vec!["y".into(), "z".into()],
             output_file: vec!["o".into()],
+            output_http: vec!["http://h/".into()],
             output_tcp: vec!["h:1".into()],
             name: Some("app".into()),
             ..QuickArgs::default()
@@ -187,7 +184,10 @@ mod tests {
         );
         assert_eq!(
             made["sinks"],
-            json!([{"type": "file", "path": "o"}, {"type": "tcp_client", "address": "h:1"}, {"type": "http"}])
+            json!([
+                {"type": "file", "path": "o"}, {"type": "http_client", "url": "http://h/"},
+                {"type": "tcp_client", "address": "h:1"}, {"type": "http"}
+            ])
         );
     }
 

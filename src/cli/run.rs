@@ -106,14 +106,17 @@ async fn drive(
     let program = shared.get::<ExitStatusSlot>().get().filter(|_| mode == Mode::Quick);
     let lost = report.undelivered_events;
     // A component that hangs in a system call cannot even say what it had in hand.
-    let incomplete = report.forced || lost > 0;
+    let incomplete = lost > 0 || (report.forced && report.kept_events == 0);
     if incomplete {
         match lost {
             0 => tracing::error!("stopped by force: what was in hand may not have been delivered"),
             _ => tracing::error!("stopped before everything was delivered: {lost} events dropped"),
         }
     } else if report.failed.is_empty() {
-        tracing::info!("stopped, everything is delivered");
+        match report.kept_events {
+            0 => tracing::info!("stopped, everything is delivered"),
+            kept => tracing::info!("stopped, {kept} events stay in disk buffers for the next run"),
+        }
     } else {
         tracing::error!("stopped with components down: {}", report.failed.join("; "));
     }
@@ -147,7 +150,14 @@ fn remembers(tree: &Node) -> bool {
     let items = |node: &Node, key: &str| node.get(key).and_then(Node::as_array).unwrap_or_default().to_vec();
     let sources = items(tree, "pipelines").into_iter().flat_map(|pipeline| items(&pipeline, "sources"));
     let mut kinds = sources.filter_map(|s| s.get("type").and_then(Node::as_str).map(str::to_owned));
+    let mut sinks = items(tree, "pipelines").into_iter().flat_map(|pipeline| items(&pipeline, "sinks"));
     kinds.any(|kind| ["file", "directory"].contains(&kind.as_str()))
+        || sinks.any(|s| s.get("buffer").and_then(|b| b.get("type")).and_then(Node::as_str) == Some("disk"))
+}
+
+/// The state directory of a run from files.
+pub fn state_directory(configured: Option<&str>, environment: &Environment) -> PathBuf {
+    StateDir::choose(configured, Mode::Files, environment).path
 }
 
 /// Where state survives restarts.

@@ -3,6 +3,7 @@
 //! recycled chunk that becomes the batch's text without a copy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
@@ -62,16 +63,26 @@ pub struct FrameSettings {
     pub oversize: Oversize,
     /// Where chunks come from.
     pub pool: ChunkPool,
+    /// Bytes that all streams keep while they wait.
+    kept: Arc<AtomicUsize>,
 }
 
 impl FrameSettings {
     /// Settings with a pool of their own.
     pub fn new(scheme: Scheme, line_bytes_max: usize, oversize: Oversize) -> FrameSettings {
         let pool = ChunkPool::new(CHUNK_BYTES, FREE_CHUNKS_MAX);
-        FrameSettings { scheme, line_bytes_max, oversize, pool }
+        FrameSettings { scheme, line_bytes_max, oversize, pool, kept: Arc::default() }
+    }
+
+    /// Most bytes that all streams may keep together.
+    fn kept_max(&self) -> usize {
+        KEPT_BYTES_MAX.max(self.line_bytes_max.saturating_mul(8))
     }
 }
 
+/// Most bytes of unfinished events of all streams of a source, or eight of the longest if that is more: thousands of
+/// senders that begin long events and never end them must not take all memory.
+const KEPT_BYTES_MAX: usize = 256 << 20;
 /// An unfinished event of this size keeps its chunk, in bytes: it is read on in place, not copied for each read.
 const HELD_MIN: usize = 32 << 10;
 
@@ -87,6 +98,37 @@ pub struct FrameReader {
     tail: Vec<u8>,
     /// The same where it is long: a chunk that starts with it, and its length.
     held: Option<(Chunk, usize)>,
+    kept: Kept,
+}
+
+/// This stream's part of what all streams keep.
+#[derive(Debug)]
+struct Kept {
+    all: Arc<AtomicUsize>,
+    all_max: usize,
+    own: usize,
+}
+
+impl Kept {
+    /// Says what this stream keeps now; what all keep, if that is too much and this one is to blame.
+    fn now(&mut self, own: usize) -> Option<usize> {
+        if own == self.own {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.own, own);
+        let all = if own > before {
+            self.all.fetch_add(own - before, Relaxed) + (own - before)
+        } else {
+            self.all.fetch_sub(before - own, Relaxed) - (before - own)
+        };
+        (own > before && own >= HELD_MIN && all > self.all_max).then_some(all)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Relaxed);
+    }
 }
 
 /// A chunk on loan for one read.
@@ -115,9 +157,18 @@ impl Reading {
 impl FrameReader {
     /// A reader at the start of a stream from `origin`. Allocates nothing.
     pub fn new(settings: &FrameSettings, origin: Arc<Origin>) -> FrameReader {
-        let FrameSettings { scheme, line_bytes_max, oversize, pool } = settings;
+        let FrameSettings { scheme, line_bytes_max, oversize, pool, kept } = settings;
         let framer = Framer::new(*scheme, *line_bytes_max, *oversize);
-        FrameReader { framer, oversize: *oversize, pool: pool.clone(), origin, tail: Vec::new(), held: None }
+        let kept = Kept { all: kept.clone(), all_max: settings.kept_max(), own: 0 };
+        FrameReader {
+            framer,
+            oversize: *oversize,
+            pool: pool.clone(),
+            origin,
+            tail: Vec::new(),
+            held: None,
+            kept,
+        }
     }
 
     /// Bytes that are kept while the stream waits.
@@ -157,10 +208,13 @@ impl FrameReader {
         if framed.consumed == 0 && filled >= HELD_MIN {
             self.tail = Vec::new();
             self.held = Some((chunk, filled));
-            return (None, error);
+            let held = self.kept.now(self.kept_bytes());
+            return (None, error.or(held.map(|held| FramingError::Unfinished { held })));
         }
         // Of the right size: what was long once must not stay so.
         self.tail = chunk.as_slice()[framed.consumed..filled].to_vec();
+        let held = self.kept.now(self.tail.capacity());
+        let error = error.or(held.map(|held| FramingError::Unfinished { held }));
         (self.batch(framed, chunk), error)
     }
 
@@ -299,6 +353,28 @@ mod tests {
         let batch = reader.finish(true, &meter).unwrap();
         assert_eq!(batch.lines().map(|(_, l)| l.to_vec()).collect::<Vec<_>>(), [b"ab"]);
         assert_eq!(meter.snapshot().cut_events, 1, "shorter than announced");
+    }
+
+    #[test]
+    fn all_streams_together_hold_no_more_than_the_bound() {
+        let (settings, meter) =
+            (FrameSettings::new(Scheme::Newline, 1 << 20, Oversize::Drop), Meter::default());
+        let mut readers = Vec::new();
+        let refused = loop {
+            let mut reader = FrameReader::new(&settings, Arc::new(Origin::new("t", "t")));
+            let mut reading = reader.start_read();
+            reading.space()[..HELD_MIN].fill(b'x');
+            reading.advance(HELD_MIN);
+            let (_, error) = reader.take(reading, &meter);
+            readers.push(reader);
+            if let Some(error) = error {
+                break error;
+            }
+        };
+        assert_eq!(refused, FramingError::Unfinished { held: KEPT_BYTES_MAX + CHUNK_BYTES });
+        assert_eq!(readers.len(), KEPT_BYTES_MAX / CHUNK_BYTES + 1);
+        drop(readers);
+        assert_eq!(settings.kept.load(Relaxed), 0, "given back");
     }
 
     #[test]

@@ -62,8 +62,8 @@ fn escape_byte(out: &mut Vec<u8>, byte: u8) {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// Length of the longest prefix that needs no escape.
-fn clean_prefix(text: &[u8]) -> usize {
+/// Length of the longest prefix that holds neither a control character nor a quote nor a backslash.
+pub(super) fn clean_prefix(text: &[u8]) -> usize {
     let mut words = text.chunks_exact(8);
     let mut at = 0;
     for word in &mut words {

@@ -57,16 +57,23 @@ pub fn lookup<'a>(line: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     let name = name.as_bytes();
     let text = line.trim_ascii_start();
     if text.first() == Some(&b'{') {
-        return in_object(text, name);
+        return in_object(text, name).map(value);
     }
     in_pairs(line, name).or_else(|| {
         let object = memchr::memmem::find(line, b"{\"")?;
-        in_object(&line[object..], name)
+        in_object(&line[object..], name).map(value)
     })
 }
 
+/// The value of `name` in a line that is a JSON object, as it is written there: with its quotes, escapes and white
+/// space.
+pub fn lookup_json<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let text = line.trim_ascii_start();
+    if text.first() == Some(&b'{') { in_object(text, name.as_bytes()) } else { None }
+}
+
 /// `name` in the object that `text` starts with: as a key of its own, or with its first parts as keys of objects.
-fn in_object<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
+fn in_object<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (mut text, mut name) = (text, name);
     for _ in 0..DEPTH_MAX {
         let mut at = 1;
@@ -85,7 +92,7 @@ fn in_object<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
                     let start = skip_space(text, at + 1);
                     if *key == *name {
                         let end = value_end(text, start)?;
-                        return Some(value(&text[start..end]));
+                        return Some(&text[start..end]);
                     }
                     let rest = name.strip_prefix(&*key).and_then(|rest| rest.strip_prefix(b"."));
                     if let Some(rest) = rest
@@ -152,7 +159,7 @@ fn value(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// The inside of a JSON string (RFC 8259, section 7). Unknown escapes stay as they are, lone surrogates become
 /// U+FFFD.
-fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
     let mut out = inner[..first].to_vec();
     let mut rest = &inner[first..];

@@ -1,6 +1,8 @@
 //! Row 4: between bytes and rows. Framing finds lines in chunks, encoding writes rows in the format a sink asks
-//! for, and matching runs regular expressions over whole chunks.
+//! for, compression wraps bodies, and matching runs regular expressions over whole chunks.
 
+pub mod compression;
+pub mod decode;
 pub mod encode;
 pub mod frames;
 pub mod framing;

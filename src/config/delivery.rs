@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::base::units::ByteCount;
-use crate::config::{Secret, choices, options};
+use crate::config::from_node::{wrong_form, wrong_type};
+use crate::config::{Diagnostics, FromNode, Node, Path, Secret, Shape, Value, choices, options};
 
 options! {
     /// How much is gathered before it is sent. Whatever is reached first ends the gathering.
@@ -66,5 +67,77 @@ options! {
         pub basic: Option<ClientBasicOptions> = None,
         /// A token, sent as `Authorization: Bearer` (RFC 6750).
         pub bearer: Option<Secret> = None,
+    }
+}
+
+/// How many requests are under way at a time: a number, or `"adaptive"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConcurrencyOption {
+    /// As many as the receiver takes gladly.
+    Adaptive,
+    /// This many.
+    Fixed(usize),
+}
+
+impl ConcurrencyOption {
+    /// The greatest number.
+    pub const MAX: usize = 1024;
+    const WORD: &'static str = "adaptive";
+}
+
+impl FromNode for ConcurrencyOption {
+    fn shape() -> Shape {
+        Shape::CountOr { max: ConcurrencyOption::MAX as i64, word: ConcurrencyOption::WORD }
+    }
+
+    fn from_node(node: &Node, at: &Path, diags: &mut Diagnostics) -> Option<ConcurrencyOption> {
+        let expected = Self::shape().expected();
+        let number = match &node.value {
+            Value::String(text) if text == ConcurrencyOption::WORD => {
+                return Some(ConcurrencyOption::Adaptive);
+            }
+            Value::String(text) if node.loose => text.trim().parse().ok(),
+            Value::Int(n) => Some(*n),
+            Value::String(_) => None,
+            _ => {
+                wrong_type(node, at, &expected, diags);
+                return None;
+            }
+        };
+        match number.and_then(|n: i64| usize::try_from(n).ok()) {
+            Some(n @ 1..=ConcurrencyOption::MAX) => Some(ConcurrencyOption::Fixed(n)),
+            _ => {
+                wrong_form(node, at, "that is no number of requests", &expected, diags);
+                None
+            }
+        }
+    }
+
+    fn display(&self) -> String {
+        match self {
+            ConcurrencyOption::Adaptive => format!("\"{}\"", ConcurrencyOption::WORD),
+            ConcurrencyOption::Fixed(n) => n.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concurrency_is_a_number_or_adaptive() {
+        let mut diags = Diagnostics::new();
+        let mut read = |node: Node| ConcurrencyOption::from_node(&node, &Path::root(), &mut diags);
+        assert_eq!(read("adaptive".into()), Some(ConcurrencyOption::Adaptive));
+        assert_eq!(read(7.into()), Some(ConcurrencyOption::Fixed(7)));
+        for bad in [Node::from(0), (-1).into(), 1025.into(), "7".into(), "fast".into(), Node::empty()] {
+            assert_eq!(read(bad), None);
+        }
+        assert_eq!(diags.error_count(), 6);
+        assert_eq!(
+            (ConcurrencyOption::Fixed(7).display(), ConcurrencyOption::Adaptive.display()),
+            ("7".to_owned(), "\"adaptive\"".to_owned())
+        );
     }
 }

@@ -150,7 +150,10 @@ fn literal(node: &Node, shape: &Shape) -> String {
     match (&node.value, shape) {
         (Value::Table(_), Shape::Secret) => inline(node),
         (_, Shape::Secret) => "\"***\"".to_owned(),
-        (Value::String(text), Shape::Bool | Shape::Integer { .. } | Shape::Number) if node.loose => {
+        (
+            Value::String(text),
+            Shape::Bool | Shape::Integer { .. } | Shape::CountOr { .. } | Shape::Number,
+        ) if node.loose => {
             let plain = super::toml_file::is_scalar(text.trim());
             if plain { text.trim().to_owned() } else { quote_string(text) }
         }

@@ -149,6 +149,13 @@ pub enum Shape {
         /// The greatest.
         max: i64,
     },
+    /// A whole number from 1, or a word that stands for one to be found.
+    CountOr {
+        /// The greatest.
+        max: i64,
+        /// The word.
+        word: &'static str,
+    },
     /// A number, with or without a fraction.
     Number,
     /// Any string.
@@ -197,6 +204,7 @@ impl Shape {
             Shape::Bool => "true or false".to_owned(),
             Shape::Integer { min: 0, .. } => "a whole number, 0 or more".to_owned(),
             Shape::Integer { .. } => "a whole number".to_owned(),
+            Shape::CountOr { max, word } => format!("a number from 1 to {max}, or \"{word}\""),
             Shape::Number => "a number".to_owned(),
             Shape::String => "a string".to_owned(),
             Shape::Text(what) => (*what).to_owned(),
@@ -220,6 +228,7 @@ impl Shape {
         match self {
             Shape::Bool => "boolean".to_owned(),
             Shape::Integer { .. } => "integer".to_owned(),
+            Shape::CountOr { word, .. } => format!("integer or `\"{word}\"`"),
             Shape::Number => "number".to_owned(),
             Shape::String | Shape::Text(_) => "string".to_owned(),
             Shape::ByteCount => "size".to_owned(),

@@ -35,7 +35,9 @@ pub mod types;
 
 pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
 pub use component::{Catalog, ComponentKind, Section};
-pub use delivery::{BatchOptions, ClientAuthOptions, ClientBasicOptions, RetryBackoff, RetryOptions};
+pub use delivery::{
+    BatchOptions, ClientAuthOptions, ClientBasicOptions, ConcurrencyOption, RetryBackoff, RetryOptions,
+};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use effective::render_effective;
 pub use environment::Environment;
@@ -57,7 +59,7 @@ pub use root::{
 };
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
-pub use shared::{BufferFull, BufferOptions, BufferType};
+pub use shared::{BufferCompression, BufferFull, BufferOptions, BufferType};
 pub use tls::{TlsServerOptions, TlsVersion};
 pub use tls_client::TlsClientOptions;
 pub use types::{Listen, Located, OneOrMany};

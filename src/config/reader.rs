@@ -120,8 +120,11 @@ impl<'a> Reader<'a> {
             if self.known.iter().any(|(name, _)| *name == entry.key) {
                 continue;
             }
-            let close = nearest(&entry.key, self.known.iter().map(|(name, _)| *name));
-            if self.known.iter().any(|(name, secret)| *secret && Some(*name) == close) {
+            // `token` where `token_hash` is meant: the secret itself, which must not be shown.
+            let begun = |(name, secret): &&(&'static str, bool)| *secret && name.starts_with(&entry.key);
+            let begun = self.known.iter().find(begun).map(|(name, _)| *name);
+            let close = nearest(&entry.key, self.known.iter().map(|(name, _)| *name)).or(begun);
+            if begun.is_some() || self.known.iter().any(|(name, secret)| *secret && Some(*name) == close) {
                 diags.mask(&entry.node.origin);
             }
             let found = diags

@@ -105,6 +105,10 @@ impl Schema<'_> {
             Shape::Integer { min, max } => {
                 or_reference(json!({ "type": "integer", "minimum": min, "maximum": max }))
             }
+            Shape::CountOr { max, word } => {
+                let count = json!({ "type": "integer", "minimum": 1, "maximum": max });
+                json!({ "anyOf": [count, { "const": word }, { "$ref": "#/$defs/reference" }] })
+            }
             Shape::Number => or_reference(json!({ "type": "number" })),
             Shape::String | Shape::Text(_) | Shape::Listen => json!({ "type": "string" }),
             Shape::ByteCount => json!({ "type": ["string", "integer"], "examples": ["64KiB", "10MB"] }),

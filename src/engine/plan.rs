@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
+use super::buffers::BufferPlan;
 use super::claims;
 use crate::config::{
-    BufferFull, ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions,
-    RootOptions, Section,
+    ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions, RootOptions,
+    Section,
 };
 use crate::flow::{
-    Bounds, Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
-    SourceFactory, WhenFull,
+    Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
+    SourceFactory,
 };
 use crate::net::EntranceConfig;
 use crate::registry;
@@ -58,7 +59,7 @@ pub struct PlannedSink {
     /// Its own filters.
     pub filters: Vec<Planned<FilterFactory>>,
     /// Its buffer.
-    pub bounds: Bounds,
+    pub buffer: BufferPlan,
 }
 
 /// What building the components of one config collects.
@@ -188,14 +189,8 @@ impl Planner<'_> {
         let Build::Sink(build) = descriptor.build else { return None };
         let (sink, shared) = self.component(section, place, descriptor, build, SinkOptions::read)?;
         let filters = self.filters(&shared.filters, first_filter, place);
-        let when_full = match shared.buffer.when_full {
-            BufferFull::Block => WhenFull::Block,
-            BufferFull::DropNewest => WhenFull::DropNewest,
-            BufferFull::DropOldest => WhenFull::DropOldest,
-        };
-        let bounds =
-            Bounds { events_max: shared.buffer.max_events, bytes_max: shared.buffer.max_bytes.0, when_full };
-        Some(PlannedSink { sink, filters, bounds })
+        let buffer = BufferPlan::new(&shared.buffer, section, self.diagnostics)?;
+        Some(PlannedSink { sink, filters, buffer })
     }
 
     fn descriptor(&mut self, section: &Section, kind: ComponentKind) -> Option<&'static Descriptor> {

@@ -15,7 +15,7 @@ use super::wire::{WiredPipeline, wire};
 use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
-use crate::flow::{Board, Health, Intake, Reason, Shared, State, TaskCx};
+use crate::flow::{Board, Health, Intake, MeterSnapshot, PipelineEntry, Reason, Shared, State, TaskCx};
 use crate::net::entrance::BindError;
 use crate::net::{Entrance, EntranceConfig};
 
@@ -55,6 +55,8 @@ pub struct RunReport {
     pub forced: bool,
     /// Events dropped because of that.
     pub undelivered_events: u64,
+    /// Events that stay in disk buffers and are delivered by the next run.
+    pub kept_events: u64,
     /// Components that were down for good at the end, each with why; a run whose only source failed ends by itself.
     pub failed: Vec<String>,
 }
@@ -146,7 +148,12 @@ pub async fn run(
             server_stop.abort();
         }
     }
-    Ok(RunReport { forced, undelivered_events: undelivered(&board), failed: failures(&board).collect() })
+    Ok(RunReport {
+        forced,
+        undelivered_events: undelivered(&board),
+        kept_events: kept(&board),
+        failed: failures(&board).collect(),
+    })
 }
 
 /// Binds the shared listener.
@@ -277,7 +284,20 @@ fn failures(board: &Board) -> impl Iterator<Item = String> {
 
 /// What was dropped at the deadline, and what threads that did not come back in time still hold.
 fn undelivered(board: &Board) -> u64 {
+    let meters = meters(board);
+    meters.map(|m| m.dropped(Reason::Aborted) + m.queued_events.saturating_sub(m.stored_events)).sum()
+}
+
+/// What is on disk.
+fn kept(board: &Board) -> u64 {
+    meters(board).map(|m| m.stored_events).sum()
+}
+
+fn meters(board: &Board) -> impl Iterator<Item = MeterSnapshot> {
     let pipelines = board.pipelines();
-    let meters = pipelines.iter().flat_map(|p| p.components.iter().map(|c| &c.meter).chain([&p.meter]));
-    meters.map(|m| m.snapshot()).map(|m| m.dropped(Reason::Aborted) + m.queued_events).sum()
+    let of = |p: &PipelineEntry| {
+        let components: Vec<_> = p.components.iter().map(|c| c.meter.snapshot()).collect();
+        components.into_iter().chain([p.meter.snapshot()])
+    };
+    pipelines.iter().flat_map(of).collect::<Vec<_>>().into_iter()
 }

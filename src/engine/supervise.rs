@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::buffers;
 use super::wire::Wired;
 use crate::base::backoff::Backoff;
 use crate::base::clock;
@@ -120,7 +121,8 @@ async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx) {
     }
 }
 
-async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx) {
+/// `keeps`: what the sink does not take stays in its buffer for the next run.
+async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, keeps: bool) {
     let mut supervisor = Supervisor::new(&cx);
     loop {
         let mut sink = make();
@@ -128,10 +130,14 @@ async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx) {
         drop(sink);
         match next {
             Next::Again => {}
+            Next::Failed if keeps => return,
             Next::Failed => return refuse(&mut inlet, &cx).await,
             Next::Aborted => return cx.health.set(State::Finished),
             Next::Finished => {
                 cx.health.set(State::Finished);
+                if keeps {
+                    return;
+                }
                 return refuse(&mut inlet, &cx).await;
             }
         }
@@ -161,9 +167,19 @@ pub(super) fn start_source(wired: Wired<SourceFactory, Outlet>, cx: TaskCx) -> R
 }
 
 /// Starts a sink where it belongs.
-pub(super) fn start_sink(wired: Wired<SinkFactory, Inlet>, cx: TaskCx) -> Running {
+pub(super) fn start_sink(mut wired: Wired<SinkFactory, Inlet>, cx: TaskCx) -> Running {
     let name = wired.planned.site.type_name;
-    place(wired.planned.placement, name, cx.clone(), supervise_sink(wired.planned.make, wired.end, cx))
+    let disk = wired.disk.take();
+    let keeps = disk.is_some();
+    let outer = cx.clone();
+    let start = move || {
+        let supervised = supervise_sink(wired.planned.make, wired.end, cx.clone(), keeps);
+        place(wired.planned.placement, name, cx, supervised)
+    };
+    match disk {
+        Some(disk) => buffers::start_behind(disk, outer, start),
+        None => start(),
+    }
 }
 
 fn place(

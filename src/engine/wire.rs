@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use super::plan::{PipelinePlan, Planned, PlannedSink};
 use crate::base::clock;
 use crate::config::{RateLimitOptions, RateLimitPolicy};
+use crate::flow::disk::DiskBuffer;
 use crate::flow::{
-    Branch, Chain, ComponentEntry, FilterFactory, Health, Inlet, Intake, Meter, Outlet, PipelineEntry, Queue,
+    Branch, Chain, ComponentEntry, FilterFactory, Health, Inlet, Intake, Meter, Outlet, PipelineEntry,
     RateLimit, SinkFactory, SourceFactory, Stage, State, TokenBucket,
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Wired<F, E> {
     pub(super) health: Arc<Health>,
     /// Its end of the flow.
     pub(super) end: E,
+    /// The thread behind its buffer, to be started with it.
+    pub(super) disk: Option<DiskBuffer>,
 }
 
 /// One pipeline, ready to run.
@@ -42,12 +45,12 @@ pub(super) fn wire(plan: PipelinePlan) -> WiredPipeline {
     let mut components = Vec::new();
     let chain = chain(plan.filters, &mut components);
     let (mut branches, mut sinks, mut own_filters) = (Vec::new(), Vec::new(), Vec::new());
-    for PlannedSink { sink, filters, bounds } in plan.sinks {
+    for PlannedSink { sink, filters, buffer } in plan.sinks {
         let (sink_meter, health) = (Arc::new(Meter::default()), Arc::new(Health::default()));
-        let queue = Queue::new(bounds, sink_meter.clone());
+        let (queue, end, disk) = buffer.make(sink_meter.clone());
         let own = (!filters.is_empty()).then(|| Mutex::new(self::chain(filters, &mut own_filters)));
-        branches.push(Branch { chain: own, queue: queue.clone() });
-        sinks.push(Wired { planned: sink, meter: sink_meter, health, end: Inlet::new(queue) });
+        branches.push(Branch { chain: own, queue });
+        sinks.push(Wired { planned: sink, meter: sink_meter, health, end, disk });
     }
     let limit = plan.rate_limit.as_ref().map(rate_limit);
     let intake = Arc::new(Intake::new(limit, chain, branches, meter.clone()));
@@ -55,7 +58,7 @@ pub(super) fn wire(plan: PipelinePlan) -> WiredPipeline {
         .map(|planned| {
             let (meter, health) = (Arc::new(Meter::default()), Arc::new(Health::default()));
             let end = Outlet::new(intake.clone(), meter.clone());
-            Wired { planned, meter, health, end }
+            Wired { planned, meter, health, end, disk: None }
         })
         .collect();
     let mut all: Vec<ComponentEntry> = sources.iter().map(entry_of).collect();
@@ -71,6 +74,7 @@ fn entry_of<F, E>(wired: &Wired<F, E>) -> ComponentEntry {
         site: wired.planned.site.clone(),
         meter: wired.meter.clone(),
         health: wired.health.clone(),
+        buffer: wired.disk.as_ref().map(|disk| disk.status().clone()),
     }
 }
 
@@ -79,7 +83,12 @@ fn chain(filters: Vec<Planned<FilterFactory>>, components: &mut Vec<ComponentEnt
     let stages = filters.into_iter().map(|planned| {
         let (meter, health) = (Arc::new(Meter::default()), Arc::new(Health::default()));
         health.set(State::Ready);
-        components.push(ComponentEntry { site: planned.site.clone(), meter: meter.clone(), health });
+        components.push(ComponentEntry {
+            site: planned.site.clone(),
+            meter: meter.clone(),
+            health,
+            buffer: None,
+        });
         Stage::new(planned.make, meter, planned.site)
     });
     Chain::new(stages.collect())

@@ -4,6 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::context::{Health, Site, State};
+use super::disk::BufferStatus;
 use super::meter::{Meter, MeterSnapshot};
 use crate::base::clock::{self, Instant};
 
@@ -16,6 +17,8 @@ pub struct ComponentEntry {
     pub meter: Arc<Meter>,
     /// Its state.
     pub health: Arc<Health>,
+    /// The state of its disk buffer, if it has one.
+    pub buffer: Option<Arc<BufferStatus>>,
 }
 
 /// One pipeline on the board.

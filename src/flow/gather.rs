@@ -20,8 +20,8 @@ pub struct GatherLimits {
 }
 
 impl GatherLimits {
-    /// What the rows of `batch` will take, about, in bytes.
-    pub fn size(&self, batch: &Batch) -> u64 {
+    /// What the rows of `batch` would take, in bytes.
+    fn size(&self, batch: &Batch) -> u64 {
         batch.bytes() + batch.events() * self.row_overhead
     }
 }
@@ -46,12 +46,19 @@ pub struct Gather {
     deadline: Option<Instant>,
     /// A lease, or what was left of it, that did not fit before.
     rest: Option<Lease>,
+    /// What rows really took of late, as a multiple of the estimate.
+    scale: f64,
 }
+
+/// How fast the scale falls when rows take less than they did; it rises at once.
+const SCALE_WEIGHT: f64 = 0.1;
+/// A gathering aims a little below its bound, for rows that take a little more than those before.
+const SCALE_MARGIN: f64 = 1.03;
 
 impl Gather {
     /// Nothing gathered yet.
     pub fn new(limits: GatherLimits) -> Gather {
-        Gather { limits, current: Gathered::default(), deadline: None, rest: None }
+        Gather { limits, current: Gathered::default(), deadline: None, rest: None, scale: 1.0 }
     }
 
     /// The next gathering, or `None` when the inlet has ended and everything was handed out. Once shutdown has
@@ -79,6 +86,17 @@ impl Gather {
         }
     }
 
+    /// A gathering that was thought to take `estimated` bytes took `encoded`: later ones are sized by that.
+    pub fn learn(&mut self, estimated: u64, encoded: u64) {
+        let seen = self.scale * encoded as f64 / estimated.max(1) as f64 * SCALE_MARGIN;
+        let rise = if seen > self.scale { 1.0 } else { SCALE_WEIGHT };
+        self.scale = (self.scale + (seen - self.scale) * rise).clamp(0.05, 20.0);
+    }
+
+    fn size(&self, lease: &Lease) -> u64 {
+        (self.limits.size(lease.batch()) as f64 * self.scale) as u64
+    }
+
     /// Rows in hand that were not handed out yet.
     pub fn held_events(&self) -> u64 {
         self.current.events + self.rest.as_ref().map_or(0, |lease| lease.batch().events())
@@ -87,7 +105,7 @@ impl Gather {
     /// Takes what fits; true when the gathering is complete.
     fn add(&mut self, mut lease: Lease) -> bool {
         let BatchOptions { max_events, max_bytes, max_wait } = self.limits.options;
-        let (events, size) = (lease.batch().events(), self.limits.size(lease.batch()));
+        let (events, size) = (lease.batch().events(), self.size(&lease));
         if events == 0 {
             lease.delivered();
             return false;
@@ -116,7 +134,7 @@ impl Gather {
         }
         if piece > 0 {
             let head = lease.split_to(piece);
-            let size = self.limits.size(head.batch());
+            let size = self.size(&head);
             self.join(head, size);
         }
         self.rest = Some(lease);

@@ -14,7 +14,7 @@ use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::units::ByteCount;
 use crate::batch::{Batch, BatchBuilder, Origin, Outcome, Receipt};
-use crate::config::{BatchOptions, defaults};
+use crate::config::BatchOptions;
 
 fn queue() -> (Arc<Queue>, Inlet) {
     let bounds = Bounds { events_max: 1_000_000, bytes_max: 1 << 30, when_full: WhenFull::Block };

@@ -21,6 +21,8 @@ pub enum Reason {
     Rejected,
     /// No space was left, or less than the free-disk guard demands.
     NoSpace,
+    /// A disk buffer could not write the rows, or not read them back.
+    BufferFault,
     /// Datagrams found the socket's buffer full: the pipeline was slower than their senders.
     SocketBuffer,
     /// Whoever sent the datagrams may not (`access`).
@@ -33,7 +35,7 @@ pub enum Reason {
 
 impl Reason {
     /// Number of reasons.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Reason; Reason::COUNT] = [
@@ -44,6 +46,7 @@ impl Reason {
         Reason::Throttled,
         Reason::Rejected,
         Reason::NoSpace,
+        Reason::BufferFault,
         Reason::SocketBuffer,
         Reason::Refused,
         Reason::Fault,
@@ -60,6 +63,7 @@ impl Reason {
             Reason::Throttled => "throttled",
             Reason::Rejected => "rejected",
             Reason::NoSpace => "no_space",
+            Reason::BufferFault => "buffer_fault",
             Reason::SocketBuffer => "socket_buffer",
             Reason::Refused => "refused",
             Reason::Fault => "fault",
@@ -79,6 +83,11 @@ pub struct Meter {
     dropped_events: [AtomicU64; Reason::COUNT],
     queued_events: AtomicU64,
     queued_bytes: AtomicU64,
+    stored_events: AtomicU64,
+    stored_bytes: AtomicU64,
+    relayed_events: AtomicU64,
+    relayed_bytes: AtomicU64,
+    recovered_events: AtomicU64,
     errors: AtomicU64,
     restarts: AtomicU64,
     clients: AtomicU64,
@@ -145,6 +154,23 @@ impl Meter {
         self.queued_bytes.store(bytes, Relaxed);
     }
 
+    /// What waits in a disk buffer now, set by its thread; part of what is queued.
+    pub fn stored(&self, events: u64, bytes: u64) {
+        self.stored_events.store(events, Relaxed);
+        self.stored_bytes.store(bytes, Relaxed);
+    }
+
+    /// What has passed a disk buffer's entrance and stays in memory, set by its thread; part of what is queued.
+    pub fn relayed(&self, events: u64, bytes: u64) {
+        self.relayed_events.store(events, Relaxed);
+        self.relayed_bytes.store(bytes, Relaxed);
+    }
+
+    /// A disk buffer held these from an earlier run. They count as received, too.
+    pub fn recovered(&self, events: u64) {
+        self.recovered_events.fetch_add(events, Relaxed);
+    }
+
     /// The counters now.
     pub fn snapshot(&self) -> MeterSnapshot {
         let read = |a: &AtomicU64| a.load(Relaxed);
@@ -155,8 +181,10 @@ impl Meter {
             delivered_bytes: read(&self.delivered_bytes),
             filtered_events: read(&self.filtered_events),
             dropped_events: Reason::ALL.map(|r| (r, read(&self.dropped_events[r as usize]))),
-            queued_events: read(&self.queued_events),
-            queued_bytes: read(&self.queued_bytes),
+            queued_events: read(&self.queued_events) + read(&self.stored_events) + read(&self.relayed_events),
+            queued_bytes: read(&self.queued_bytes) + read(&self.stored_bytes) + read(&self.relayed_bytes),
+            stored_events: read(&self.stored_events),
+            recovered_events: read(&self.recovered_events),
             errors: read(&self.errors),
             restarts: read(&self.restarts),
             clients: read(&self.clients),
@@ -181,6 +209,8 @@ pub struct MeterSnapshot {
     pub dropped_events: [(Reason, u64); Reason::COUNT],
     pub queued_events: u64,
     pub queued_bytes: u64,
+    pub stored_events: u64,
+    pub recovered_events: u64,
     pub errors: u64,
     pub restarts: u64,
     pub clients: u64,

@@ -6,6 +6,7 @@ mod chain;
 mod component;
 mod context;
 mod descriptor;
+pub mod disk;
 mod gather;
 #[cfg(test)]
 mod gather_tests;

@@ -111,30 +111,36 @@ impl Intake {
         }
     }
 
-    async fn enter(&self, mut batch: Batch) {
+    /// Returns how many events the rate limit refused: the last ones of those that were not too long.
+    async fn enter(&self, mut batch: Batch) -> u64 {
         self.meter.received(batch.events(), batch.bytes());
         let mut passage = Passage { meter: &self.meter, events: batch.events() };
         let Some(limit) = &self.limit else {
-            return self.pass(batch, &mut passage).await;
+            self.pass(batch, &mut passage).await;
+            return 0;
         };
         self.drop_oversize(limit, &mut batch, &mut passage);
         while !batch.is_empty() {
             let admitted = self.tokens(limit, batch.events()).await;
             if admitted == batch.events() {
-                return self.pass(batch, &mut passage).await;
+                self.pass(batch, &mut passage).await;
+                return 0;
             }
             if admitted > 0 {
                 let piece = batch.split_to(admitted);
                 self.pass(piece, &mut passage).await;
             }
             if !self.waits(limit) {
-                self.meter.dropped(Reason::RateLimit, batch.events());
-                passage.events -= batch.events();
-                return batch.settle(Outcome::Dropped);
+                let refused = batch.events();
+                self.meter.dropped(Reason::RateLimit, refused);
+                passage.events -= refused;
+                batch.settle(Outcome::Dropped);
+                return refused;
             }
         }
         // Only reached when everything was oversize.
         batch.settle(Outcome::Dropped);
+        0
     }
 
     /// Whether the limit makes sources wait.
@@ -250,13 +256,26 @@ impl Outlet {
     /// Rows of one source keep their order. Not cancel-safe, but accountable: when cancelled, what had not passed
     /// is counted as aborted and its receipt reports it lost.
     pub async fn send(&self, batch: Batch) {
+        self.offer(batch).await;
+    }
+
+    /// The same; returns how many events the pipeline's rate limit refused by its policy `drop`. They are the last
+    /// ones of those that are not longer than [`Outlet::event_bytes_max`]. For sources that can tell their sender.
+    pub async fn offer(&self, batch: Batch) -> u64 {
         let (events, bytes) = (batch.events(), batch.bytes());
         self.meter.received(events, bytes);
         self.meter.delivered(events, bytes);
         if events == 0 {
-            return batch.settle(Outcome::Delivered);
+            batch.settle(Outcome::Delivered);
+            return 0;
         }
-        self.intake.enter(batch).await;
+        self.intake.enter(batch).await
+    }
+
+    /// The longest event that the pipeline's rate limit lets in, in bytes.
+    pub fn event_bytes_max(&self) -> Option<u64> {
+        let limit = self.intake.limit.as_ref()?;
+        limit.lock().unwrap_or_else(PoisonError::into_inner).event_bytes_max
     }
 
     /// The source's meter, to count what it drops before sending.

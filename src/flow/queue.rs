@@ -38,6 +38,8 @@ pub struct Queue {
     state: Mutex<State>,
     bounds: Bounds,
     meter: Arc<Meter>,
+    /// The second queue of one buffer: rows were counted as received, and are counted as queued, elsewhere.
+    relay: bool,
     /// Woken when there is something to take, or the queue closed.
     readable: Notify,
     /// Woken when there is room again.
@@ -111,7 +113,41 @@ impl Queue {
     pub fn new(bounds: Bounds, meter: Arc<Meter>) -> Arc<Queue> {
         let state = Mutex::new(State::default());
         let (readable, writable) = (Notify::new(), Notify::new());
-        Arc::new(Queue { state, bounds, meter, readable, writable, turn: tokio::sync::Mutex::default() })
+        let turn = tokio::sync::Mutex::default();
+        Arc::new(Queue { state, bounds, meter, relay: false, readable, writable, turn })
+    }
+
+    /// The last stretch of a buffer that consists of more than this queue: without bounds of its own, and counting
+    /// only what the sink does with its rows. What it loses in an abort is the business of the receipts.
+    pub(super) fn relay(meter: Arc<Meter>) -> Arc<Queue> {
+        let bounds = Bounds { events_max: u64::MAX, bytes_max: u64::MAX, when_full: WhenFull::Block };
+        let mut queue = Queue::new(bounds, meter);
+        if let Some(queue) = Arc::get_mut(&mut queue) {
+            queue.relay = true;
+        }
+        queue
+    }
+
+    /// Adds a batch to a relay; lost if it is closed.
+    pub(super) fn enter(&self, batch: Batch) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            return batch.settle(Outcome::Lost);
+        }
+        state.push_back(batch);
+        drop(state);
+        self.readable.notify_one();
+    }
+
+    /// Whether the consumer is gone or the end was forced.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.lock().aborted
+    }
+
+    /// Whether no more batches will come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// The meter that the queue counts on: the sink's.
@@ -237,11 +273,16 @@ impl Queue {
     }
 
     fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {
-        self.meter.dropped(reason, batch.events());
+        if !(self.relay && outcome == Outcome::Lost) {
+            self.meter.dropped(reason, batch.events());
+        }
         batch.settle(outcome);
     }
 
     fn publish(&self, state: &State) {
+        if self.relay {
+            return;
+        }
         self.meter.queued(state.events + state.leased_events, state.bytes + state.leased_bytes);
     }
 
@@ -412,6 +453,11 @@ impl Lease {
         let batch = self.release()?;
         self.queue.meter.delivered(batch.events(), batch.bytes());
         Some(batch)
+    }
+
+    /// The batch goes on within the same buffer: nothing is counted but that it left this queue.
+    pub(super) fn hand_on(mut self) -> Option<Batch> {
+        self.release()
     }
 
     fn release(&mut self) -> Option<Batch> {

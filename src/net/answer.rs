@@ -60,7 +60,7 @@ impl Taken {
     }
 }
 
-/// Answers one request; `peer` is among its extensions for the services.
+/// Answers one request; `peer` is among its extensions for the services, and who was recognised.
 pub(super) async fn answer(server: &Server, mut request: Request<Incoming>, peer: &Peer) -> Reply {
     // For services that want to know who sends.
     request.extensions_mut().insert(peer.clone());
@@ -123,7 +123,12 @@ async fn route(
             only_read(request.method())?;
             Ok(Reply::Response(stream_status(&stream)))
         }
-        Some(Route::Service(service)) => Ok(Reply::Response(service.handle(&path, request).await)),
+        Some(Route::Service(service)) => {
+            if identity.name().is_some() {
+                request.extensions_mut().insert(identity);
+            }
+            Ok(Reply::Response(service.handle(&path, request).await))
+        }
         None if path == MANY_PATH => {
             let streams = named_streams(server, request.uri().query())?;
             subscribe(&request, &streams, true, cors)

@@ -125,24 +125,24 @@ impl EntranceConfig {
     }
 }
 
-/// The TLS of an entrance, and the task that takes over new files; it ends with the entrance.
+/// The TLS of an entrance, and the task that looks after it; it ends with the entrance.
 #[derive(Debug)]
 struct Encryption {
     server: Arc<TlsServer>,
-    following: JoinHandle<()>,
+    looking: JoinHandle<()>,
 }
 
 impl Encryption {
     fn new(server: TlsServer, who: &str) -> Encryption {
         let server = Arc::new(server);
-        let following = task::spawn(server.clone().follow_files(who.to_owned()));
-        Encryption { server, following }
+        let looking = task::spawn(server.clone().look_after(who.to_owned()));
+        Encryption { server, looking }
     }
 }
 
 impl Drop for Encryption {
     fn drop(&mut self) {
-        self.following.abort();
+        self.looking.abort();
     }
 }
 
@@ -169,6 +169,13 @@ impl Entrance {
     fn over(listener: TcpListener, tls: Option<Encryption>, guard: Arc<Guard>) -> io::Result<Entrance> {
         let address = listener.local_addr()?;
         Ok(Entrance { listener, address, tls, guard, http: AtomicBool::new(false) })
+    }
+
+    /// An encrypted entrance that is open to all who reach `listener`.
+    #[cfg(test)]
+    pub(super) fn encrypted(listener: TcpListener, server: TlsServer) -> Entrance {
+        let guard = Arc::new(Guard::open());
+        Entrance::over(listener, Some(Encryption::new(server, "test")), guard).unwrap()
     }
 
     /// Offers HTTP/2 and HTTP/1.1 in its handshakes, if it has any; for those that speak HTTP.

@@ -81,7 +81,8 @@ impl Gate<'_> {
         if purpose == Purpose::Open || is_preflight(method, headers) {
             return Ok(Identity::anybody());
         }
-        let bare = uri.path().parse().unwrap_or_default();
+        // Tickets are for streams: elsewhere the query is not looked at.
+        let bare = Uri::default();
         let uri = if purpose == Purpose::Stream { uri } else { &bare };
         self.guard.authenticate(headers, uri, peer).await.map_err(super::guard::Refusal::into_problem)
     }

@@ -2,6 +2,8 @@
 //! it; the listener parses requests, refuses what it must, and hands a stream's socket to a small writer.
 
 mod answer;
+pub mod body;
+pub mod commit;
 pub mod dial;
 pub mod entrance;
 mod gate;
@@ -9,15 +11,18 @@ pub mod guard;
 mod http2;
 pub mod id;
 pub mod inbound;
+pub mod ingest;
 pub mod lanes;
 mod lines;
 mod link;
 mod listener;
+pub mod mount;
 pub mod notes;
 pub mod params;
 pub mod problem;
 mod pump;
 pub mod query_string;
+pub mod requests;
 pub mod ring;
 mod router;
 pub mod segment;

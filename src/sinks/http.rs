@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::base::units::ByteCount;
 use crate::batch::Batch;
@@ -17,11 +15,11 @@ use crate::config::{
     options,
 };
 use crate::flow::{BuildCx, Component, Fault, Inlet, Meter, Sink, TaskCx};
+use crate::net::mount::{NothingElse, check_path};
 use crate::net::notes::HeartbeatStyle;
-use crate::net::problem::{Body, Problem};
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, EntranceConfig, Handler, Policy, Router, StreamOptions, StreamRoute};
+use crate::net::{self, EntranceConfig, Policy, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What a new subscriber may replay, with `tail`, `since` or the id of the last event it saw.
@@ -121,7 +119,7 @@ impl Component for Http {
             ("status_path", &options.status_path, &mut status_paths),
         ] {
             if let Some(path) = set {
-                sound &= check_path(key, path, cx);
+                sound &= check_path(key, path, options.listen.is_some(), cx);
                 *paths = vec![path.clone()];
             }
         }
@@ -161,28 +159,6 @@ impl Component for Http {
     }
 }
 
-/// Paths that belong to the server itself.
-const RESERVED: [&str; 6] = ["/", "/status", "/metrics", "/healthz", "/readyz", "/openapi.json"];
-
-fn check_path(key: &str, path: &str, cx: &mut BuildCx<'_>) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-    let wrong = if !path.starts_with('/') || path.len() < 2 {
-        Some("it must start with `/` and name something")
-    } else if !path.chars().all(plain) {
-        Some("letters, digits and `/-_.~` are allowed")
-    } else if path.split('/').any(|segment| segment == ".." || segment == ".") {
-        Some("it must not hold `.` or `..`")
-    } else if cx.node.get("listen").is_none() && (RESERVED.contains(&path) || path.starts_with("/_")) {
-        Some("the server keeps this path for itself")
-    } else {
-        None
-    };
-    if let Some(why) = wrong {
-        cx.error(key, format!("invalid path: `{path}`: {why}"));
-    }
-    wrong.is_none()
-}
-
 #[async_trait]
 impl Sink for Http {
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
@@ -215,7 +191,7 @@ impl Sink for Http {
         let entrance = entrance.bind(cx).await?;
         cx.ready();
         let ending = cx.shutdown.child();
-        let others = Arc::new(NotFound([&self.stream_paths[..], &self.status_paths[..]].concat()));
+        let others = Arc::new(NothingElse([&self.stream_paths[..], &self.status_paths[..]].concat()));
         let served = net::serve(entrance, own, others, Policy::default(), ending.clone());
         let appended = async {
             append_all(inlet, &ring, &cx.meter).await;
@@ -281,23 +257,6 @@ impl Encode for Rows {
 
     fn own_is_json(&self) -> bool {
         matches!(self.own, Format::Json(_))
-    }
-}
-
-/// What a listener of one stream says to every other path: which paths there are.
-struct NotFound(Vec<String>);
-
-#[async_trait]
-impl Handler for NotFound {
-    async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
-        if let Err(problem) = net::only_read(request.method()) {
-            return problem.into_response();
-        }
-        let shown: String = path.chars().take(64).collect();
-        Problem::new(StatusCode::NOT_FOUND, format!("nothing at `{shown}`"))
-            .with("paths", self.0.clone())
-            .hint(format!("paths: {}", self.0.join(", ")))
-            .into_response()
     }
 }
 

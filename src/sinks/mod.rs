@@ -3,6 +3,7 @@
 pub mod console;
 pub mod file;
 pub mod http;
+pub mod http_client;
 pub mod null;
 pub mod pipeline;
 pub mod tcp;

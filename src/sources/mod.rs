@@ -4,6 +4,7 @@ pub mod directory;
 pub mod exec;
 pub mod file;
 pub mod generate;
+pub mod http;
 pub mod pipeline;
 pub mod stdin;
 pub mod tcp;

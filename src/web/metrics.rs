@@ -33,7 +33,7 @@ struct OfBoard(Arc<Board>, Arc<GuardBoard>);
 /// A metric that every component has: name, what it counts, whether it is a gauge, and where to read it.
 type PerComponent = (&'static str, &'static str, MetricType, fn(&MeterSnapshot) -> u64);
 
-const PER_COMPONENT: [PerComponent; 12] = [
+const PER_COMPONENT: [PerComponent; 14] = [
     ("received_events", "Events that came in", MetricType::Counter, |m| m.received_events),
     ("received_bytes", "Bytes that came in", MetricType::Counter, |m| m.received_bytes),
     ("delivered_events", "Events that went out", MetricType::Counter, |m| m.delivered_events),
@@ -41,6 +41,15 @@ const PER_COMPONENT: [PerComponent; 12] = [
     ("filtered_events", "Events filtered away on purpose", MetricType::Counter, |m| m.filtered_events),
     ("queued_events", "Events that wait now", MetricType::Gauge, |m| m.queued_events),
     ("queued_bytes", "Bytes that wait now", MetricType::Gauge, |m| m.queued_bytes),
+    ("stored_events", "Events in a disk buffer now, part of what waits", MetricType::Gauge, |m| {
+        m.stored_events
+    }),
+    (
+        "recovered_events",
+        "Events that a disk buffer held from an earlier run, part of what came in",
+        MetricType::Counter,
+        |m| m.recovered_events,
+    ),
     ("errors", "Operations that failed", MetricType::Counter, |m| m.errors),
     ("restarts", "Starts after a fault", MetricType::Counter, |m| m.restarts),
     ("clients", "Clients connected now", MetricType::Gauge, |m| m.clients),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::flow::disk::BufferSnapshot;
 use crate::flow::{Board, ComponentEntry, MeterSnapshot, PipelineEntry, State};
 use crate::net::StreamRoute;
 use crate::net::guard::{GuardBoard, GuardStatus};
@@ -59,6 +60,9 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
         status.insert("why".into(), why.into());
     }
     counters(meter, &mut status);
+    if let Some(buffer) = &entry.buffer {
+        status.insert("buffer".into(), disk_buffer(&buffer.snapshot(), meter));
+    }
     status.insert("clients".into(), meter.clients.into());
     status.insert("client_drops".into(), meter.client_drops.into());
     status.insert("cut".into(), meter.cut_events.into());
@@ -77,6 +81,23 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
         );
     }
     Value::Object(status)
+}
+
+fn disk_buffer(buffer: &BufferSnapshot, meter: &MeterSnapshot) -> Value {
+    let mut status = json!({
+        "state": buffer.state(),
+        "directory": buffer.dir.display().to_string(),
+        "events": meter.stored_events,
+        "recovered": meter.recovered_events,
+        "disk_bytes": buffer.disk_bytes,
+        "segments": buffer.segments,
+        "damaged": buffer.damaged,
+        "missing_segments": buffer.missing,
+    });
+    if let (Some(why), Some(status)) = (&buffer.trouble, status.as_object_mut()) {
+        status.insert("why".to_owned(), why.as_str().into());
+    }
+    status
 }
 
 fn counters(meter: &MeterSnapshot, into: &mut Map<String, Value>) {

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a test that is left out says so where its results are read")]
 
 pub mod http;
+pub mod receiver;
 pub mod weir;
 
 use std::net::TcpListener;

@@ -175,6 +175,11 @@ impl Weir {
         code(eventually("the process ends", || self.child.try_wait().unwrap()))
     }
 
+    /// Waits for the end of a process that was killed.
+    pub fn wait_killed(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// Ends it in order; everything must have been delivered.
     pub fn stop(mut self) -> String {
         self.signal("TERM");

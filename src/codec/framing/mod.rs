@@ -84,6 +84,11 @@ pub enum FramingError {
         /// What was announced, in bytes; saturated.
         announced: u64,
     },
+    /// All streams of a source together hold this much of events that have no end yet.
+    Unfinished {
+        /// In bytes.
+        held: usize,
+    },
 }
 
 impl fmt::Display for FramingError {
@@ -93,6 +98,10 @@ impl fmt::Display for FramingError {
                 f,
                 "no frame length: `{}` is not a digit; hint: the sender does not count octets, framing = \"auto\" takes both",
                 found.escape_ascii()
+            ),
+            FramingError::Unfinished { held } => write!(
+                f,
+                "too much at once: {held} bytes of events without an end are held for all connections; hint: lower max_line_size, or is the framing another?"
             ),
             FramingError::TooLong { announced } => write!(
                 f,

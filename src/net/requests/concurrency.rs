@@ -77,11 +77,11 @@ impl Adaptive {
         let stale = self.changed.is_some_and(|at| request.begun < at);
         let usual = *self.usual.get_or_insert(seconds);
         let slow = seconds > usual * SLOW_FACTOR + NOISE_SECONDS;
-        if request.overloaded || slow {
-            if !stale {
-                self.limit = (self.limit / 2).max(1);
-                (self.quick, self.changed) = (0, Some(now));
-            }
+        if stale {
+            // It was begun under another limit.
+        } else if request.overloaded || slow {
+            self.limit = (self.limit / 2).max(1);
+            (self.quick, self.changed) = (0, Some(now));
         } else if request.at_limit {
             self.quick += 1;
             // One more per round: the limit doubles in as many rounds as it is high.
@@ -124,7 +124,8 @@ mod tests {
         }
         assert_eq!(limit.limit(), 4, "10 ms of overload are one round");
         for i in 0..10 {
-            limit.finished(Finished { overloaded: true, ..request(10, at(4000 + 20 * i)) }, at(4010 + 20 * i));
+            limit
+                .finished(Finished { overloaded: true, ..request(10, at(4000 + 20 * i)) }, at(4010 + 20 * i));
         }
         assert_eq!(limit.limit(), 1);
     }

@@ -93,11 +93,14 @@ mod tests {
         for bad in ["", "-1", "soon", "1.5", "Sun, 32 Nov 1994 08:49:37 GMT"] {
             assert_eq!(of(bad), None, "{bad}");
         }
-        for form in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+        for form in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+        {
             assert_eq!(http_date_seconds(form), Some(784_111_777), "{form}");
         }
         let in_an_hour = jiff::Timestamp::from_second(clock::unix_nanos() / 1_000_000_000 + 3600).unwrap();
-        let text = in_an_hour.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let text =
+            in_an_hour.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let wait = of(&text).unwrap();
         assert!(wait > Duration::from_secs(3590) && wait <= Duration::from_secs(3600), "{wait:?}");
     }

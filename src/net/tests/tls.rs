@@ -14,11 +14,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::harness::Nothing;
+use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::{TlsServerOptions, TlsVersion};
 use crate::net::socket::Socket;
 use crate::net::tls::provider;
 use crate::net::tls::server::TlsServer;
+use crate::net::{Entrance, Policy, bind, serve};
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -100,7 +103,7 @@ async fn new_files_serve_new_connections_and_open_ones_go_on() {
     issue(&issuer, "localhost", dir.path(), "server");
     let server = Arc::new(TlsServer::load(&options(dir.path(), false)).unwrap());
     server.offer_http();
-    let following = task::spawn(server.clone().follow_files("test".into()));
+    let looking = task::spawn(server.clone().look_after("test".into()));
     let connector = connector(&issuer, None);
     let (mut here, mut there) = pair(&server, &connector).await;
     let first = shown(&there);
@@ -121,7 +124,67 @@ async fn new_files_serve_new_connections_and_open_ones_go_on() {
     let mut read = [0; 10];
     there.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"still here");
-    following.abort();
+    looking.abort();
+}
+
+/// An HTTP listener, and a client that asks for HTTP/2.
+async fn http2(policy: Policy) -> (TlsStream<TcpStream>, Shutdown) {
+    let (dir, issuer) = (tempfile::tempdir().unwrap(), authority());
+    issue(&issuer, "localhost", dir.path(), "server");
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let entrance = Entrance::encrypted(listener, TlsServer::load(&options(dir.path(), false)).unwrap());
+    let (address, shutdown) = (entrance.local_addr(), Shutdown::new());
+    let served = serve(entrance, Arc::default(), Arc::new(Nothing), policy, shutdown.clone());
+    drop(task::spawn(served));
+    let socket = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut config = ClientConfig::clone(connector(&issuer, None).config());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    (client, shutdown)
+}
+
+#[tokio::test]
+async fn http_2_without_requests_is_let_go() {
+    let policy = Policy { header_timeout: Duration::from_millis(200), ..Policy::default() };
+    // Neither one that says nothing nor one that only says hello.
+    for preface in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"] {
+        let (mut client, _shutdown) = http2(policy.clone()).await;
+        client.write_all(preface).await.unwrap();
+        client.flush().await.unwrap();
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "it stays open after {preface:?}");
+    }
+}
+
+#[tokio::test]
+async fn http_2_that_is_none_and_floods_of_resets_end_the_connection() {
+    let (mut client, _shutdown) = http2(Policy::default()).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "it stays open");
+    // Requests that are reset as soon as they are made (CVE-2023-44487).
+    let (mut client, _shutdown) = http2(Policy::default()).await;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await.unwrap();
+    let mut flood = async || {
+        for id in (1..200_000u32).step_by(2) {
+            // :method GET, :scheme https, :path /, :authority by literal; then RST_STREAM, CANCEL.
+            let mut frames = vec![0, 0, 14, 1, 5];
+            frames.extend(id.to_be_bytes());
+            frames.extend([0x82, 0x87, 0x84, 0x41, 0x09]);
+            frames.extend(b"localhost");
+            frames.extend([0, 0, 4, 3, 0]);
+            frames.extend(id.to_be_bytes());
+            frames.extend([0, 0, 0, 8]);
+            client.write_all(&frames).await?;
+        }
+        client.read_to_end(&mut rest).await
+    };
+    let flooded = tokio::time::timeout(Duration::from_secs(20), flood()).await;
+    assert!(flooded.is_ok(), "the flood is not ended");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
-//! Encryption of connections: certificates and keys from files, what a certificate says, and both sides of
-//! a handshake, whose files may change while weir runs.
+//! Encryption of connections: certificates and keys from files, what a certificate says, and both sides of a
+//! handshake, whose files may change while they run.
 
 pub mod certificate;
 pub mod client;
+mod failures;
 pub mod pem;
 pub mod server;
 

@@ -2,7 +2,8 @@
 //! while connections go on. A broken new file changes nothing and is said once.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::failures::Failures;
 use super::{TlsError, certificate, pem, provider};
 use crate::base::clock;
 use crate::config::{TlsServerOptions, TlsVersion};
@@ -31,10 +33,14 @@ pub struct TlsServer {
     config: ArcSwap<ServerConfig>,
     /// Whether HTTP is spoken here, and its versions are offered.
     http: AtomicBool,
+    /// What the files looked like before they were read.
+    loaded: Vec<Stamp>,
+    failures: Failures,
 }
 
-/// What a file looked like: a change of it shows in one of these. `None` while it is not there.
-type Stamp = Option<(SystemTime, u64, u64)>;
+/// What a file looked like: a change of it shows in one of its times, its length or its inode, which changes where a
+/// link is turned to another file. `None` while it is not there.
+type Stamp = Option<(SystemTime, (i64, i64), u64, u64)>;
 
 impl TlsServer {
     /// Reads the files and warns of a certificate that has expired or soon will. Blocks.
@@ -42,12 +48,15 @@ impl TlsServer {
     /// # Errors
     /// Which file is missing, broken or does not fit, with the way out.
     pub fn load(options: &TlsServerOptions) -> Result<TlsServer, TlsError> {
+        let loaded = stamps(options);
         let (config, leaf) = server_config(options, false)?;
         warn_of_time(options, &leaf);
         Ok(TlsServer {
             options: options.clone(),
             config: ArcSwap::from_pointee(config),
             http: AtomicBool::new(false),
+            loaded,
+            failures: Failures::default(),
         })
     }
 
@@ -64,23 +73,26 @@ impl TlsServer {
     /// # Errors
     /// Why it failed, in a few words.
     pub async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let peer = socket.peer_addr().ok();
         let acceptor = TlsAcceptor::from(self.config.load_full());
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-            Ok(done) => done,
-            Err(_) => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took more than ten seconds"))
-            }
-        }
+        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await;
+        let late =
+            |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took more than ten seconds"));
+        shaken.unwrap_or_else(late).map_err(|e| io::Error::new(e.kind(), self.failures.note(peer, &e)))
     }
 
-    /// Takes over changed files, for as long as it is polled. `who` names the listener in messages.
-    pub async fn follow_files(self: Arc<Self>, who: String) {
-        let mut current = self.stamps().await;
+    /// Takes over changed files and tells of failed handshakes, for as long as it is polled. `who` names the listener
+    /// in messages.
+    pub async fn look_after(self: Arc<Self>, who: String) {
+        let mut current = self.loaded.clone();
         // New files that failed already, and whether that was said: while they are being replaced one by one, they
         // do not fit together for a moment.
         let mut failed: Option<(Vec<Stamp>, bool)> = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            if let Some(told) = self.failures.take() {
+                tracing::info!("{who}: {told}");
+            }
             let now = self.stamps().await;
             let again = failed.as_ref().is_some_and(|(stamps, _)| *stamps == now);
             let told = again && failed.as_ref().is_some_and(|(_, told)| *told);
@@ -119,23 +131,22 @@ impl TlsServer {
     }
 
     async fn stamps(self: &Arc<Self>) -> Vec<Stamp> {
-        let files = files(&self.options);
-        let looked = tokio::task::spawn_blocking(move || files.iter().map(|path| stamp(path)).collect());
+        let server = self.clone();
+        let looked = tokio::task::spawn_blocking(move || stamps(&server.options));
         // Fails only when the runtime ends, and this task with it.
         looked.await.unwrap_or_default()
     }
 }
 
-fn files(options: &TlsServerOptions) -> Vec<PathBuf> {
+fn stamps(options: &TlsServerOptions) -> Vec<Stamp> {
     let files = [Some(&options.cert_file), Some(&options.key_file), options.client_ca_file.as_ref()];
-    files.into_iter().flatten().map(PathBuf::from).collect()
+    files.into_iter().flatten().map(|path| stamp(Path::new(path))).collect()
 }
 
 fn stamp(path: &Path) -> Stamp {
     let metadata = std::fs::metadata(path).ok()?;
-    // A link that is turned to another file shows in the inode.
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    Some((metadata.modified().ok()?, metadata.len(), inode))
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    Some((metadata.modified().ok()?, changed, metadata.len(), metadata.ino()))
 }
 
 fn warn_of_time(options: &TlsServerOptions, leaf: &[u8]) {

@@ -1,0 +1,112 @@
+//! The way out: records are handed to the sink's queue in order, from memory while they are still there and from the
+//! disk otherwise, and what the sink settles moves the place where delivery would go on after a restart.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::reader::ReadBack;
+use super::stage::Stage;
+use crate::base::clock;
+use crate::batch::Outcome;
+use crate::flow::meter::Reason;
+
+/// Failed reads of one place before its segment is given up.
+const READS_MAX: u32 = 6;
+
+impl Stage {
+    /// Hands over what the sink may have.
+    pub(super) fn hand_over(&mut self) {
+        while self.window.has_room() && !self.gone.is_cancelled() && !self.shutdown.is_aborted() {
+            match self.next_record() {
+                Some(ReadBack { batch, start, end }) => {
+                    self.window.push(start, end, batch.weight());
+                    let receipt = self.settlements.of_record(start.seq);
+                    self.back.enter(batch.with_receipt(receipt));
+                }
+                None => break,
+            }
+        }
+        self.count_losses();
+    }
+
+    fn next_record(&mut self) -> Option<ReadBack> {
+        self.forget_kept();
+        if let Some(kept) = self.kept.pop_front() {
+            self.kept_weight -= kept.batch.weight();
+            self.store.skip_to(kept.place.end);
+            return Some(ReadBack { batch: kept.batch, start: kept.place.start, end: kept.place.end });
+        }
+        if self.trouble.failed_reads > 0 && self.is_pausing() {
+            return None;
+        }
+        match self.store.read_next() {
+            Ok(record) => {
+                if self.trouble.failed_reads > 0 {
+                    self.clear_trouble();
+                }
+                record
+            }
+            Err(e) => {
+                self.trouble.failed_reads += 1;
+                if self.trouble.failed_reads >= READS_MAX {
+                    tracing::error!("disk buffer: a segment cannot be read and is moved aside: {e}");
+                    self.store.set_aside_unreadable();
+                    self.trouble.failed_reads = 0;
+                }
+                self.note_trouble("read", &e);
+                None
+            }
+        }
+    }
+
+    /// Lets go of rows in memory that delivery has passed.
+    pub(super) fn forget_kept(&mut self) {
+        let read = self.store.read_point().seq;
+        while self.kept.front().is_some_and(|kept| kept.place.start.seq < read) {
+            let Some(kept) = self.kept.pop_front() else { break };
+            self.kept_weight -= kept.batch.weight();
+        }
+    }
+
+    fn count_losses(&mut self) {
+        let losses = self.store.take_losses();
+        if losses.events == 0 && losses.damaged == 0 && losses.missing == 0 {
+            return;
+        }
+        tracing::error!(
+            events = losses.events,
+            damaged = losses.damaged,
+            missing = losses.missing,
+            "disk buffer {}: records could not be read back",
+            self.store.dir.display()
+        );
+        self.meter.dropped(Reason::BufferFault, losses.events);
+        self.status.damaged.fetch_add(losses.damaged, Relaxed);
+        self.status.missing.fetch_add(losses.missing, Relaxed);
+        self.unpersisted = true;
+    }
+
+    /// Takes note of what the sink has settled. Rows that were lost with it (an abort) stay in the log and are
+    /// delivered again after the restart.
+    pub(super) fn take_settlements(&mut self) {
+        for (seq, outcome) in self.settlements.take() {
+            if outcome == Outcome::Lost {
+                continue;
+            }
+            if let Some(record) = self.window.settle(seq) {
+                let (start, end) = (record.start, record.end);
+                self.store.settle(end.events - start.events, end.bytes - start.bytes);
+            }
+        }
+        let settled = self.window.first_open().unwrap_or_else(|| self.store.read_point());
+        if settled.seq > self.store.acked().seq {
+            self.unpersisted = true;
+            if self.trouble.no_space && settled.seq >= self.store.end().seq {
+                // Room can be given back now.
+                self.trouble.retry_at = self.trouble.retry_at.map(|_| clock::now());
+            }
+            if let Err(e) = self.store.ack_to(settled) {
+                self.note_trouble("remove settled segments of", &e);
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Opening a buffer. The number of segments decides how long it takes, not their size: headers are read, and of the
+//! last segment only what was written after the last sync is checked. A torn tail is cut; nothing else is changed.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::format::{
+    BadHeader, Point, Positions, SEGMENT_HEADER, SegmentHeader, VERSION, decode_segment, encode_segment,
+};
+use super::positions::PositionFile;
+use super::scan::{CHUNK_BYTES, Found, Scanner};
+use super::storage::{Open, Storage};
+use super::store::{LOCK_FILE, Limits, Losses, Segment, Store, segment_number, segment_path};
+use crate::base::rng::Rng;
+use crate::batch::ChunkPool;
+use crate::flow::component::Fault;
+
+/// Chunks that are kept for reading on.
+const CHUNKS_KEPT: usize = 4;
+
+/// What a buffer held when it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Events that wait, as far as the headers say.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of a torn record that were cut off.
+    pub cut_bytes: u64,
+    /// What else was found, in words.
+    pub notes: Vec<String>,
+}
+
+fn fault(dir: &Path, what: &str, e: &io::Error) -> Fault {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
+    let why = format!("cannot {what} the disk buffer {}: {e}", dir.display());
+    match e.kind() {
+        AlreadyExists | NotADirectory | PermissionDenied => {
+            Fault::fatal(format!("{why}\nhint: set `state_dir` to a directory that weir may write"))
+        }
+        _ => Fault::retry(why),
+    }
+}
+
+/// The header of a segment, or what to do without it.
+enum Header {
+    Good(SegmentHeader),
+    Damaged,
+    /// Shorter than a header: made by a start that was cut short, it holds nothing.
+    Empty,
+}
+
+impl Store {
+    /// Opens the buffer in `dir`, making it if there is none.
+    ///
+    /// # Errors
+    /// Fatal when another process has it, when it may not be written, or when a file is of an unknown version (which
+    /// is named and kept). What may pass, such as a full disk, may be tried again.
+    pub fn open(storage: Arc<dyn Storage>, dir: &Path, limits: Limits) -> Result<(Store, Recovered), Fault> {
+        let failed = |what: &'static str| move |e: io::Error| fault(dir, what, &e);
+        storage.create_dir(dir).map_err(failed("make"))?;
+        let lock_path = dir.join(LOCK_FILE);
+        let lock = storage.lock(&lock_path).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => Fault::fatal(format!(
+                "the disk buffer is in use by another weir: {} is locked by pid {e}\n\
+                 hint: stop that process, or give each its own `state_dir`",
+                lock_path.display()
+            )),
+            _ => fault(dir, "lock", &e),
+        })?;
+        let mut recovered = Recovered::default();
+        let (positions, found) = PositionFile::open(storage.clone(), dir).map_err(failed("open"))?;
+        let (segments, salt) =
+            find_segments(storage.as_ref(), dir, found.map(|p| p.salt), &mut recovered.notes).map_err(
+                |e| match e {
+                    Unreadable::Io(e) => fault(dir, "read", &e),
+                    Unreadable::Version(why) => Fault::fatal(why),
+                },
+            )?;
+        if found.is_none() && !segments.is_empty() {
+            recovered.notes.push("no valid position: delivery starts with the oldest record".to_owned());
+        }
+        let mut store = Store {
+            storage,
+            dir: dir.to_owned(),
+            limits,
+            lock,
+            salt,
+            segments,
+            active: None,
+            end: Point::default(),
+            queued: (0, 0),
+            read: Point::default(),
+            scanner: None,
+            origin: None,
+            pool: ChunkPool::new(CHUNK_BYTES, CHUNKS_KEPT),
+            acked: Point::default(),
+            synced: Point::default(),
+            positions,
+            positions_changed: true,
+            dirty: Vec::new(),
+            dir_dirty: true,
+            losses: Losses::default(),
+        };
+        store.settle_points(found, &mut recovered).map_err(failed("read"))?;
+        let (end, acked) = (store.end, store.acked);
+        store.queued = (end.events.saturating_sub(acked.events), end.bytes.saturating_sub(acked.bytes));
+        (recovered.events, recovered.bytes) = store.queued;
+        // A file system that takes no writes must not keep what is there from being delivered.
+        if let Err(e) = store.remove_settled().and_then(|()| store.persist(true)) {
+            recovered.notes.push(format!("cannot write positions: {e}"));
+        }
+        Ok((store, recovered))
+    }
+
+    /// Finds where the log ends and where delivery goes on.
+    fn settle_points(&mut self, found: Option<Positions>, recovered: &mut Recovered) -> io::Result<()> {
+        let first = self.segments.front().map(|s| s.start);
+        let Positions { acked, synced, .. } = found.unwrap_or_else(|| Positions {
+            acked: first.unwrap_or_default(),
+            synced: first.unwrap_or_default(),
+            ..Positions::default()
+        });
+        self.end = match self.segments.back().copied() {
+            Some(last) => self.find_end(last, synced, recovered)?,
+            None => Point::default(),
+        };
+        // The tail that a power failure took may have been settled, or synced and lost otherwise: numbers go on
+        // after it, and what is missing shows as a gap.
+        for point in [acked, synced] {
+            if point.seq > self.end.seq {
+                self.active = None;
+                self.end = point;
+            }
+        }
+        (self.acked, self.read, self.synced) = (acked, acked, self.end);
+        Ok(())
+    }
+
+    /// The place after the last record of the last segment, which is made ready for appending if it is sound.
+    fn find_end(&mut self, last: Segment, synced: Point, recovered: &mut Recovered) -> io::Result<Point> {
+        let path = segment_path(&self.dir, last.start.seq);
+        let known = synced.segment == last.start.seq && (SEGMENT_HEADER..=last.len).contains(&synced.offset);
+        let mut end = if known { synced } else { last.start };
+        let file = match self.storage.open(&path, Open::Write) {
+            // Read-only: what is there can be delivered.
+            Err(_) => {
+                recovered.notes.push(format!("{} cannot be written", path.display()));
+                self.storage.open(&path, Open::Read)?
+            }
+            Ok(file) => {
+                self.active = Some(file.clone());
+                file
+            }
+        };
+        let mut scanner = Scanner::new(file.clone(), self.salt, self.pool.clone());
+        loop {
+            match scanner.at(end.offset, last.len)? {
+                Found::End => return Ok(end),
+                Found::Record(header, _) => {
+                    end = Point {
+                        seq: header.seq + 1,
+                        events: header.events_before + u64::from(header.rows),
+                        bytes: header.bytes_before + u64::from(header.row_bytes),
+                        segment: last.start.seq,
+                        offset: end.offset + header.record_len(),
+                    };
+                }
+                Found::Damage { until, record_follows: true } => {
+                    // Left as it is; the reader skips and counts it.
+                    self.active = None;
+                    end.offset = until;
+                }
+                Found::Damage { record_follows: false, .. } => {
+                    recovered.cut_bytes = last.len - end.offset;
+                    if let Some(segment) = self.segments.back_mut() {
+                        segment.len = end.offset;
+                    }
+                    if self.active.is_some() && file.truncate(end.offset).is_err() {
+                        self.active = None;
+                    }
+                    return Ok(end);
+                }
+            }
+        }
+    }
+}
+
+enum Unreadable {
+    Io(io::Error),
+    Version(String),
+}
+
+/// The segments of a directory in order, and the salt of their checksums.
+fn find_segments(
+    storage: &dyn Storage,
+    dir: &Path,
+    salt: Option<u32>,
+    notes: &mut Vec<String>,
+) -> Result<(VecDeque<Segment>, u32), Unreadable> {
+    let mut found: Vec<(u64, u64, Header)> = Vec::new();
+    for (name, len) in storage.list(dir).map_err(Unreadable::Io)? {
+        let Some(number) = segment_number(&name) else { continue };
+        let header = read_header(storage, &dir.join(&name))?;
+        found.push((number, len, header));
+    }
+    found.sort_by_key(|(number, ..)| *number);
+    let good = found.iter().find_map(|(.., h)| if let Header::Good(h) = h { Some(h.salt) } else { None });
+    let salt = good.or(salt).unwrap_or_else(|| Rng::from_entropy().next_u64() as u32);
+    let mut segments: Vec<Segment> = Vec::new();
+    for (number, len, header) in found {
+        let path = segment_path(dir, number);
+        let start = match header {
+            Header::Good(header) => Some(header.start),
+            Header::Empty => {
+                storage.remove(&path).ok();
+                continue;
+            }
+            Header::Damaged => {
+                let start = first_record(storage, &path, number, len, salt).map_err(Unreadable::Io)?;
+                if let Some(start) = start {
+                    let header = encode_segment(&SegmentHeader { start, salt });
+                    let mended = storage.open(&path, Open::Write);
+                    let mended =
+                        mended.and_then(|f| f.write_at(&mut [IoSlice::new(&header)], 0).and(f.sync()));
+                    notes.push(match mended {
+                        Ok(()) => format!("{} had a damaged header, which was mended", path.display()),
+                        Err(e) => format!("{} has a damaged header: {e}", path.display()),
+                    });
+                }
+                start
+            }
+        };
+        let taken = |seq: u64| segments.iter().any(|s| s.start.seq == seq);
+        match start {
+            Some(start) if start.seq == number && !taken(number) => segments.push(Segment { start, len }),
+            // A file under another's name: its header says where it belongs.
+            Some(start)
+                if !taken(start.seq)
+                    && storage.open(&segment_path(dir, start.seq), Open::Read).is_err()
+                    && storage.rename(&path, &segment_path(dir, start.seq)).is_ok() =>
+            {
+                notes.push(format!("{} is segment {}: renamed", path.display(), start.seq));
+                segments.push(Segment { start, len });
+            }
+            _ => {
+                let aside = path.with_extension("seg.damaged");
+                storage.rename(&path, &aside).ok();
+                notes.push(format!("{} is damaged: moved aside", path.display()));
+            }
+        }
+    }
+    segments.sort_by_key(|s| s.start.seq);
+    Ok((segments.into(), salt))
+}
+
+fn read_header(storage: &dyn Storage, path: &Path) -> Result<Header, Unreadable> {
+    let file = storage.open(path, Open::Read).map_err(Unreadable::Io)?;
+    let mut bytes = [0; SEGMENT_HEADER as usize];
+    let read = file.read_at(&mut bytes, 0).map_err(Unreadable::Io)?;
+    match decode_segment(&bytes[..read]) {
+        Ok(header) => Ok(Header::Good(header)),
+        Err(BadHeader::Version(version)) => Err(Unreadable::Version(format!(
+            "{} is a disk buffer segment of version {version}, this weir knows version {VERSION}\n\
+             hint: run the weir that wrote it, or move the file away; it was left as it is",
+            path.display()
+        ))),
+        Err(BadHeader::Damaged) if read < bytes.len() => Ok(Header::Empty),
+        Err(BadHeader::Damaged) => Ok(Header::Damaged),
+    }
+}
+
+/// Where a segment starts whose header is damaged, told by its first record that verifies.
+fn first_record(
+    storage: &dyn Storage,
+    path: &Path,
+    number: u64,
+    len: u64,
+    salt: u32,
+) -> io::Result<Option<Point>> {
+    let mut scanner = Scanner::new(storage.open(path, Open::Read)?, salt, ChunkPool::new(CHUNK_BYTES, 1));
+    let mut at = SEGMENT_HEADER;
+    loop {
+        match scanner.at(at, len)? {
+            Found::Record(header, _) => {
+                let (events, bytes) = (header.events_before, header.bytes_before);
+                let start = Point { seq: number, events, bytes, segment: number, offset: SEGMENT_HEADER };
+                return Ok((header.seq >= number).then_some(start));
+            }
+            Found::Damage { until, .. } => at = until,
+            Found::End => return Ok(None),
+        }
+    }
+}

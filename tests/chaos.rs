@@ -1,0 +1,188 @@
+//! `kill -9` at random moments over tailing under rotation, a disk buffer and a receiver that misbehaves, with
+//! reloads in between: every line arrives. Over HTTP nothing may be missing; over plain TCP only what a dying
+//! receiver's own socket had taken. `CHAOS_ROUNDS=200 cargo test --release --test chaos -- --nocapture` is the long
+//! form.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::print_stdout, reason = "the count of repeats is what this test states")]
+
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use logweir::base::rng::Rng;
+
+use support::receiver::Receiver;
+use support::weir::{Place, Weir};
+use support::free_port;
+
+const LINES_PER_FILE: u64 = 3_000;
+const ROUNDS: u64 = 12;
+/// Most bytes a dying receiver's socket may have held unread: the largest that the kernel grants unasked.
+const SOCKET_BYTES_MAX: u64 = 6 << 20;
+const LINE_BYTES: u64 = 80;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::vars().find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok())
+}
+
+/// Writes numbered lines under rotation until told to stop; counts them.
+fn write_lines(dir: &Path, stop: &AtomicBool, written: &AtomicU64) {
+    let path = dir.join("logs/app.log");
+    let open = || OpenOptions::new().create(true).append(true).open(&path).unwrap();
+    let (mut file, mut number) = (open(), 0u64);
+    while !stop.load(Ordering::Relaxed) {
+        let mut chunk = Vec::new();
+        for _ in 0..20 {
+            writeln!(chunk, "line {number:010} of the log, with some more text to look like one, end")
+                .unwrap();
+            number += 1;
+        }
+        file.write_all(&chunk).unwrap();
+        written.store(number, Ordering::Relaxed);
+        if number.is_multiple_of(LINES_PER_FILE) {
+            let aside = dir.join(format!("logs/app.log.{}", number / LINES_PER_FILE));
+            fs::rename(&path, aside).unwrap();
+            file = open();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs weir through the rounds; what is left then must come in calm.
+fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> Result<(), String>) {
+    let seed = number("TEST_SEED").unwrap_or(1);
+    let rounds = number("CHAOS_ROUNDS").unwrap_or(ROUNDS);
+    let place = Place::new();
+    fs::create_dir_all(place.path("logs")).unwrap();
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let writer = thread::spawn({
+        let (dir, stop, written) = (place.dir().to_owned(), stop.clone(), written.clone());
+        move || write_lines(&dir, &stop, &written)
+    });
+    let mut rng = Rng::seeded(seed);
+    for round in 0..rounds {
+        let mut weir = start(&place, config, 1000 + round);
+        thread::sleep(Duration::from_millis(rng.below(500)));
+        if rng.below(2) == 0 {
+            // Before it is ready a SIGHUP is what it is to any program: its end.
+            weir.wait_ready();
+            write_config(&place, config, 2000 + round, free_port());
+            weir.signal("HUP");
+            thread::sleep(Duration::from_millis(rng.below(200)));
+        }
+        if let Some(status) = weir.child().try_wait().unwrap() {
+            panic!("it ended by itself in round {round} with {status}: {}", weir.errors());
+        }
+        weir.signal("KILL");
+        weir.wait_killed();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    receiver.calm();
+    let total = written.load(Ordering::Relaxed);
+    let weir = start(&place, config, 0);
+    let mut verdict = Err(String::new());
+    for _ in 0..1200 {
+        verdict = done(total);
+        if verdict.is_ok() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    if let Err(missing) = verdict {
+        panic!("{name}, seed {seed}: {missing}\n{}", weir.errors());
+    }
+    println!(
+        "{name}: {rounds} rounds of kill -9, {total} lines written, {} arrived, {} repeats",
+        receiver.lines(),
+        receiver.repeats()
+    );
+    weir.stop();
+}
+
+/// The same configuration with another harmless number in it, so that a reload has something to do.
+fn write_config(place: &Place, config: &str, turn: u64, port: u16) {
+    let text = format!("state_dir = \"DIR/state\"\nserver.listen = \"127.0.0.1:{port}\"\n{config}")
+        .replace("TURN", &turn.to_string())
+        .replace("DIR", place.dir().to_str().unwrap());
+    place.write("pipelines.toml", text);
+}
+
+fn start(place: &Place, config: &str, turn: u64) -> Weir {
+    let port = free_port();
+    write_config(place, config, turn, port);
+    let mut command = place.command(&["run"]);
+    command.stdout(std::process::Stdio::null());
+    place.spawn(&mut command, port)
+}
+
+#[test]
+fn every_line_arrives_over_http() {
+    let receiver = Receiver::http(number("TEST_SEED").unwrap_or(1));
+    let config = format!(
+        r#"
+[[pipelines]]
+name = "chaos"
+[[pipelines.sources]]
+type = "file"
+path = "DIR/logs/app.log*"
+[[pipelines.filters]]
+type = "exclude"
+patterns = ["never TURN"]
+[[pipelines.sinks]]
+type = "http_client"
+url = "http://127.0.0.1:{}/"
+buffer = {{ type = "disk", max_bytes = "64MiB" }}
+retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
+batch = {{ max_wait = "50ms" }}
+timeout = "2s"
+"#,
+        receiver.port
+    );
+    rounds("http", &receiver, &config, |total| {
+        let arrived = receiver.arrived.lock().unwrap();
+        let missing: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n)).take(20).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("missing {missing:?} of {total}")) }
+    });
+}
+
+#[test]
+fn every_line_arrives_over_tcp_save_what_a_dying_socket_held() {
+    let receiver = Receiver::tcp(number("TEST_SEED").unwrap_or(1));
+    let config = format!(
+        r#"
+[[pipelines]]
+name = "chaos"
+[[pipelines.sources]]
+type = "file"
+path = "DIR/logs/app.log*"
+[[pipelines.filters]]
+type = "exclude"
+patterns = ["never TURN"]
+[[pipelines.sinks]]
+type = "tcp_client"
+address = "127.0.0.1:{}"
+format = {{ type = "raw" }}
+buffer = {{ type = "disk", max_bytes = "64MiB" }}
+retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
+"#,
+        receiver.port
+    );
+    rounds("tcp", &receiver, &config, |total| {
+        let arrived = receiver.arrived.lock().unwrap();
+        let resets = receiver.resets.lock().unwrap();
+        let held = |n: u64| resets.iter().any(|last| n > *last && n - last <= SOCKET_BYTES_MAX / LINE_BYTES);
+        let missing: Vec<u64> =
+            (0..total).filter(|n| !arrived.contains_key(n) && !held(*n)).take(20).collect();
+        // The last lines written must be there, or we look too early.
+        let complete = missing.is_empty() && (total == 0 || arrived.contains_key(&(total - 1)));
+        if complete { Ok(()) } else { Err(format!("missing {missing:?} of {total}")) }
+    });
+}

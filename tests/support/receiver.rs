@@ -1,0 +1,249 @@
+//! Receivers that misbehave on purpose, and remember every line they answered for. The HTTP one refuses, hangs,
+//! closes in the middle and answers 503 by turns; the TCP one stops listening, half-closes and resets.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use logweir::base::rng::Rng;
+
+/// How often each numbered line has come. Lines hold `line NNNNNNNNNN` somewhere.
+pub type Arrived = Arc<Mutex<HashMap<u64, u32>>>;
+
+/// A receiver on threads of its own, stopped when dropped.
+pub struct Receiver {
+    /// The port it keeps.
+    pub port: u16,
+    /// What has come.
+    pub arrived: Arrived,
+    /// The last number read off each connection that was reset by the receiver.
+    pub resets: Arc<Mutex<Vec<u64>>>,
+    calm: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Receiver {
+    /// Answers HTTP posts.
+    pub fn http(seed: u64) -> Receiver {
+        Receiver::start(seed, serve_http)
+    }
+
+    /// Reads lines.
+    pub fn tcp(seed: u64) -> Receiver {
+        Receiver::start(seed, serve_tcp)
+    }
+
+    fn start(seed: u64, serve: fn(TcpStream, &Guest, Rng)) -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let guest = Guest::default();
+        let (arrived, resets) = (guest.arrived.clone(), guest.resets.clone());
+        let (calm, stop) = (guest.calm.clone(), guest.stop.clone());
+        let thread = thread::spawn(move || listen(listener, port, &guest, seed, serve));
+        Receiver { port, arrived, resets, calm, stop, thread: Some(thread) }
+    }
+
+    /// From now on it behaves.
+    pub fn calm(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// How many different lines have come.
+    pub fn lines(&self) -> u64 {
+        self.arrived.lock().unwrap().len() as u64
+    }
+
+    /// How many lines have come again.
+    pub fn repeats(&self) -> u64 {
+        self.arrived.lock().unwrap().values().map(|n| u64::from(*n) - 1).sum()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// What the threads of one receiver share.
+#[derive(Clone, Default)]
+struct Guest {
+    arrived: Arrived,
+    resets: Arc<Mutex<Vec<u64>>>,
+    calm: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Guest {
+    fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, text: &str) {
+        let mut arrived = self.arrived.lock().unwrap();
+        for number in numbers(text) {
+            *arrived.entry(number).or_default() += 1;
+        }
+    }
+}
+
+/// The numbers after each `line `.
+pub fn numbers(text: &str) -> impl Iterator<Item = u64> + '_ {
+    text.match_indices("line ").filter_map(|(at, _)| text.get(at + 5..at + 15)?.parse().ok())
+}
+
+/// Accepts; now and then nobody listens for a while.
+fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(TcpStream, &Guest, Rng)) {
+    let mut rng = Rng::seeded(seed);
+    let mut listener = Some(listener);
+    let mut connections = Vec::new();
+    while !guest.is_over() {
+        if listener.is_some() && !guest.is_calm() && rng.below(400) == 0 {
+            listener = None;
+            thread::sleep(Duration::from_millis(rng.below(200)));
+        }
+        if listener.is_none() {
+            listener = TcpListener::bind(("127.0.0.1", port)).ok();
+            if let Some(listener) = &listener {
+                listener.set_nonblocking(true).unwrap();
+            }
+        }
+        match listener.as_ref().map(TcpListener::accept) {
+            Some(Ok((socket, _))) => {
+                socket.set_nonblocking(false).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+                let (guest, rng) = (guest.clone(), Rng::seeded(rng.next_u64()));
+                connections.push(thread::spawn(move || serve(socket, &guest, rng)));
+            }
+            _ => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    connections.into_iter().for_each(|c| drop(c.join()));
+}
+
+/// Reads, waiting as long as the receiver runs.
+struct Patient<'a>(TcpStream, &'a Guest);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.0.read(into) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && !self.1.is_over() => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+fn serve_http(socket: TcpStream, guest: &Guest, mut rng: Rng) {
+    let mut answers = socket.try_clone().unwrap();
+    let mut requests = BufReader::new(Patient(socket, guest));
+    while let Some(body) = request(&mut requests) {
+        let fate = if guest.is_calm() { 99 } else { rng.below(30) };
+        match fate {
+            // Gone without an answer, before or after the lines were taken.
+            0 => return,
+            1 => return guest.take(&body),
+            2 => thread::sleep(Duration::from_millis(rng.below(300))),
+            3..7 => {
+                let code = [
+                    "503 Service Unavailable",
+                    "429 Too Many Requests",
+                    "500 Internal Server Error",
+                    "502 Bad Gateway",
+                ];
+                let code = code[fate as usize - 3];
+                if write!(answers, "HTTP/1.1 {code}\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\nno")
+                    .is_err()
+                {
+                    return;
+                }
+                continue;
+            }
+            _ => {}
+        }
+        guest.take(&body);
+        if answers.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+            return;
+        }
+    }
+}
+
+/// The body of the next request, whole; `None` when the client has gone.
+fn request(from: &mut impl BufRead) -> Option<String> {
+    let (mut length, mut chunked) = (0, false);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if from.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let header = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        chunked |= header == "transfer-encoding: chunked";
+        if header.is_empty() {
+            break;
+        }
+    }
+    let mut body = Vec::new();
+    if chunked {
+        loop {
+            line.clear();
+            from.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.trim(), 16).ok()?;
+            let start = body.len();
+            body.resize(start + size + 2, 0);
+            from.read_exact(&mut body[start..]).ok()?;
+            body.truncate(start + size);
+            if size == 0 {
+                break;
+            }
+        }
+    } else {
+        body.resize(length, 0);
+        from.read_exact(&mut body).ok()?;
+    }
+    String::from_utf8(body).ok()
+}
+
+fn serve_tcp(socket: TcpStream, guest: &Guest, mut rng: Rng) {
+    let ends = socket.try_clone().unwrap();
+    let mut lines = BufReader::new(Patient(socket, guest));
+    let (mut line, mut last) = (Vec::new(), None);
+    loop {
+        line.clear();
+        match lines.read_until(b'\n', &mut line) {
+            Ok(n) if n > 0 && line.ends_with(b"\n") => {}
+            _ => return,
+        }
+        let text = String::from_utf8_lossy(&line);
+        guest.take(&text);
+        last = numbers(&text).last().or(last);
+        match if guest.is_calm() { 99_999 } else { rng.below(8_000) } {
+            // It stops writing, and reads until the sender has noticed.
+            0 | 1 => ends.shutdown(std::net::Shutdown::Write).unwrap_or(()),
+            // It dies: what its kernel has and it has not read is gone.
+            2 => {
+                guest.resets.lock().unwrap().extend(last);
+                return;
+            }
+            3..6 => thread::sleep(Duration::from_millis(rng.below(50))),
+            _ => {}
+        }
+    }
+}
