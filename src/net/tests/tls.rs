@@ -200,3 +200,20 @@ async fn a_handshake_has_a_deadline() {
     assert_eq!(failed.kind(), std::io::ErrorKind::TimedOut);
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_without_end_does_not_hold_up_the_end_and_is_counted() {
+    let (dir, issuer) = (tempfile::tempdir().unwrap(), authority());
+    issue(&issuer, "localhost", dir.path(), "server");
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let entrance = Entrance::encrypted(listener, TlsServer::load(&options(dir.path(), false)).unwrap());
+    let (guard, shutdown) = (entrance.guard().clone(), Shutdown::new());
+    let mut half = TcpStream::connect(entrance.local_addr()).await.unwrap();
+    half.write_all(b"\x16\x03\x01").await.unwrap();
+    let arrival = entrance.accept(&shutdown).await.unwrap();
+    shutdown.drain();
+    let drained = crate::base::clock::now();
+    assert!(arrival.open(&shutdown).await.is_err());
+    assert_eq!(drained.elapsed().as_secs(), 1);
+    assert_eq!(guard.refusals().of(crate::net::guard::Reason::Handshake), 1);
+}
