@@ -8,6 +8,7 @@ pub mod dial;
 pub mod entrance;
 mod gate;
 pub mod guard;
+mod head_watch;
 mod http2;
 pub mod id;
 pub mod inbound;
