@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -60,6 +60,22 @@ impl Default for Policy {
             write_timeout: Duration::from_secs(10),
             header_bytes_max: 32 << 10,
         }
+    }
+}
+
+/// The origins whose pages may read and ask, said once for the shared server and every component's own listener.
+#[derive(Debug, Default)]
+pub struct CorsOrigins(OnceLock<Vec<String>>);
+
+impl CorsOrigins {
+    /// Says which; once, before anything listens.
+    pub fn set(&self, origins: Vec<String>) {
+        self.0.set(origins).ok();
+    }
+
+    /// What a listener allows, with these origins.
+    pub fn policy(&self) -> Policy {
+        Policy { cors_origins: self.0.get().cloned().unwrap_or_default(), ..Policy::default() }
     }
 }
 

@@ -41,7 +41,7 @@ pub use entrance::{Arrival, Entrance, EntranceConfig, Visitor};
 pub use gate::{TICKET_PATH, Unrecognised};
 pub use guard::Guard;
 pub use lines::serve_lines;
-pub use listener::{Policy, bind, listen, serve};
+pub use listener::{CorsOrigins, Policy, bind, listen, serve};
 pub use listeners::Listeners;
 pub use pump::PumpOptions;
 pub use router::{Handler, Route, Router, StreamOptions, StreamRoute};
