@@ -18,15 +18,15 @@ use std::time::Duration;
 
 use logweir::base::rng::Rng;
 
-use support::receiver::Receiver;
-use support::weir::{Place, Weir};
 use support::free_port;
+use support::receiver::{RECEIVE_BUFFER, Receiver};
+use support::weir::{Place, Weir};
 
 const LINES_PER_FILE: u64 = 3_000;
 const ROUNDS: u64 = 12;
-/// Most bytes a dying receiver's socket may have held unread: the largest that the kernel grants unasked.
-const SOCKET_BYTES_MAX: u64 = 6 << 20;
-const LINE_BYTES: u64 = 80;
+/// Most lines that come between a dying receiver's last look at its socket and the end of it.
+const LINES_UNSEEN_MAX: u64 = (RECEIVE_BUFFER / LINE_BYTES) as u64 + 1;
+const LINE_BYTES: usize = 64;
 
 fn number(name: &str) -> Option<u64> {
     std::env::vars().find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok())
@@ -177,12 +177,24 @@ retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
     );
     rounds("tcp", &receiver, &config, |total| {
         let arrived = receiver.arrived.lock().unwrap();
-        let resets = receiver.resets.lock().unwrap();
-        let held = |n: u64| resets.iter().any(|last| n > *last && n - last <= SOCKET_BYTES_MAX / LINE_BYTES);
+        let (held, deaths) = (receiver.held.lock().unwrap(), receiver.deaths.lock().unwrap());
+        let unseen = |n: u64| deaths.iter().any(|last| n > *last && n - last <= LINES_UNSEEN_MAX);
+        let taken = |n: u64| held.contains(&n) || unseen(n);
         let missing: Vec<u64> =
-            (0..total).filter(|n| !arrived.contains_key(n) && !held(*n)).take(20).collect();
+            (0..total).filter(|n| !arrived.contains_key(n) && !taken(*n)).take(20).collect();
         // The last lines written must be there, or we look too early.
         let complete = missing.is_empty() && (total == 0 || arrived.contains_key(&(total - 1)));
+        if complete {
+            let lost: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n)).collect();
+            let in_window = lost.iter().filter(|n| !held.contains(n)).count();
+            println!(
+                "tcp: the receiver died {} times, its sockets held {} lines; {} never came, {in_window} of \
+                them taken between its last look and its end",
+                deaths.len(),
+                held.len(),
+                lost.len()
+            );
+        }
         if complete { Ok(()) } else { Err(format!("missing {missing:?} of {total}")) }
     });
 }
