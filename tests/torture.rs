@@ -187,10 +187,10 @@ fn heartbeats_go_on_whoever_leaves_in_the_middle_of_one() {
     let mut stays = weir.stream("/app/stream");
     for _ in 0..3 {
         let crowd: Vec<_> = (0..40).map(|_| weir.stream("/app/stream")).collect();
-        stays.until("heartbeat");
+        stays.until("ping");
         drop(crowd);
         let mut later = weir.stream("/app/stream");
-        later.until("heartbeat");
+        later.until("ping");
     }
     place.append("in/a.log", lines(0..1));
     assert!(stays.until("").message().starts_with("line 0000000000 "));
