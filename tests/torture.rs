@@ -288,6 +288,36 @@ fn restarted_with_a_changed_configuration_it_goes_on_where_it_was() {
     weir.stop();
 }
 
+#[test]
+fn a_disk_buffer_that_the_new_configuration_lacks_is_named_and_kept() {
+    let place = Place::new().with("in/a.log", lines(0..500));
+    place.write("out", "in the way");
+    let with = format!("shutdown_timeout = \"1s\"\n{FILES}buffer = {{ type = \"disk\" }}\n");
+    let without = with.replace("buffer = { type = \"disk\" }\n", "");
+    let weir = place.start(&with);
+    eventually("all in the buffer", || {
+        let (_, status) = http::get(&weir.authority(), "/app/status")?;
+        let status: Value = serde_json::from_str(&status).ok()?;
+        let sink = status["components"].as_array()?.iter().find(|c| c["id"] == "app.sink.0.file")?;
+        (sink["queued"] == 500).then_some(())
+    });
+    // The checkpoint passes them: they are in the buffer alone.
+    thread::sleep(Duration::from_millis(1_200));
+    weir.stop();
+    fs::remove_file(place.path("out")).unwrap();
+    place.append("in/a.log", lines(500..600));
+    let weir = place.started(&without);
+    eventually("the new lines", || (numbers(&place, "out/app.log").len() == 100).then_some(()));
+    let said = format!("500 events wait in {}", place.path("state/buffers/app/file-0").display());
+    assert!(weir.errors().contains(&said), "{}", weir.errors());
+    weir.stop();
+    let weir = place.started(&with);
+    eventually("the old ones", || (numbers(&place, "out/app.log").len() == 600).then_some(()));
+    let arrived: BTreeSet<u64> = numbers(&place, "out/app.log").into_iter().collect();
+    assert_eq!(arrived, (0..600).collect());
+    weir.stop();
+}
+
 /// Sends bytes as they are; the head of the answer.
 fn head_of(authority: &str, request: &str) -> String {
     let mut socket = TcpStream::connect(authority).unwrap();
