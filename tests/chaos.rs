@@ -24,6 +24,8 @@ use support::weir::{Place, Weir};
 
 const LINES_PER_FILE: u64 = 3_000;
 const ROUNDS: u64 = 12;
+/// Most lines that a kill may bring again: of the last 500 ms, and as many as an unanswered request holds.
+const REPEATS_MAX: u64 = 10_000;
 /// Most lines that come between a dying receiver's last look at its socket and the end of it.
 const LINES_UNSEEN_MAX: u64 = (RECEIVE_BUFFER / LINE_BYTES) as u64 + 1;
 const LINE_BYTES: usize = 64;
@@ -99,6 +101,8 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
     if let Err(missing) = verdict {
         panic!("{name}, seed {seed}: {missing}\n{}", weir.errors());
     }
+    // What came since the last checkpoint and the last place noted of the buffer (docs/DELIVERY.md), per kill.
+    assert!(receiver.repeats() <= (rounds + 1) * REPEATS_MAX, "{} repeats", receiver.repeats());
     println!(
         "{name}: {rounds} rounds of kill -9, {total} lines written, {} arrived, {} repeats",
         receiver.lines(),
