@@ -134,7 +134,7 @@ impl<'a> Dispatch<'a> {
                         lanes.waiting.push(attempted.delivery);
                     }
                 }
-                gathered = gather.next(inlet, &self.cx.shutdown), if !ended && begun < self.limit() => {
+                gathered = gather.next(inlet, &self.cx.shutdown, begun == 0), if !ended && begun < self.limit() => {
                     match gathered {
                         Some(gathered) => lanes.waiting.push(self.delivery(gathered)),
                         None => ended = true,
