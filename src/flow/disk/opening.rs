@@ -45,7 +45,7 @@ impl Stage {
                     buffer.back.close();
                     return None;
                 }
-                Err(Fault::Retry { why, .. }) => {
+                Err(Fault::Retry { why, .. } | Fault::Unavailable { why }) => {
                     tell.take().map(|tell| tell.send(Ok(())).ok());
                     tracing::warn!(component = %name, "{why}; trying again");
                     buffer.meter.error();
