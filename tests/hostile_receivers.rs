@@ -506,3 +506,53 @@ fn what_a_receiver_does_not_read_is_not_delivered_and_memory_stays_flat() {
     assert!(receiver.taken.lock().unwrap().values().all(|n| *n == 1), "none twice");
     weir.stop();
 }
+
+#[test]
+fn a_reload_takes_the_rows_of_a_dead_receiver_to_a_living_one() {
+    let place = Place::new();
+    let silent = || Receiver::lines(|_, _| wait(3_600_000), 4096);
+    let (dead, alive) =
+        ([silent(), silent()], [Receiver::http(|g, _| g.take()), Receiver::lines(|_, _| true, 0)]);
+    let sinks = |to: &[Receiver; 2]| {
+        let http = http_sink(to[0].port, "").replace("\"1s\"", "\"1h\"");
+        let tcp = tcp_sink(to[1].port, "").replace("\"1s\"", "\"1h\"");
+        [("http".to_owned(), http), ("tcp".to_owned(), tcp)]
+    };
+    // More than any socket takes unread.
+    for i in 0..2 {
+        let rows: String = (0..3000).map(|row| format!("{row:04}{}\n", "x".repeat(2000))).collect();
+        place.write(&format!("{i}.log"), rows);
+    }
+    let weir = place.started(&config(&place, &sinks(&dead), "1500ms"));
+    eventually("both are stuck", || dead.iter().all(|r| r.asked.load(SeqCst) > 0).then_some(()));
+    thread::sleep(Duration::from_millis(500));
+    let port = weir.authority();
+    let text = format!(
+        "state_dir = \"DIR/state\"\nserver.listen = \"{port}\"\n{}",
+        config(&place, &sinks(&alive), "1500ms")
+    );
+    place.write("pipelines.toml", text.replace("DIR", place.dir().to_str().unwrap()));
+    weir.signal("HUP");
+    let begun = clock::now();
+    eventually("the living one has the rest", || {
+        (alive[0].count() == 3000
+            && alive[1].taken.lock().unwrap().contains_key(&format!("2999{}", "x".repeat(2000))))
+        .then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let first = alive[1].taken.lock().unwrap().keys().min().map(|row| row[..4].parse::<u64>().unwrap());
+    assert!(first < Some(200), "only what the dead one's system had acknowledged stays away: {first:?}");
+    weir.stop();
+}
+
+#[test]
+fn a_receiver_that_says_nothing_more_and_listens_gets_everything() {
+    let place = Place::new();
+    let mute = Receiver::lines(|stream, _| stream.shutdown(Shutdown::Write).is_ok(), 0);
+    let sinks = [("mute".to_owned(), tcp_sink(mute.port, ""))];
+    let weir = place.started(&config(&place, &sinks, "10s"));
+    all_delivered(&weir, &sinks, std::slice::from_ref(&mute));
+    let connections = mute.asked.load(SeqCst);
+    assert!(connections <= 10, "{connections} connections");
+    weir.stop();
+}
