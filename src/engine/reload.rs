@@ -94,10 +94,9 @@ fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<S
 }
 
 /// Names the disk buffers that hold events and belong to no sink any more.
-pub(super) async fn unowned(engine: &Engine) -> Vec<String> {
+pub(super) fn unowned(engine: &Engine) -> impl Future<Output = Vec<String>> + Send + use<> {
     let dir = engine.ground.state_dir.clone();
     let plans: Vec<PipelinePlan> = engine.lives.iter().map(|live| live.plan.clone()).collect();
-    let found = tokio::task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
     let say = |(dir, events): (std::path::PathBuf, u64)| {
         format!(
             "{events} events wait in {}, which no sink uses any more; they are kept, and delivered when a sink in \
@@ -105,7 +104,10 @@ pub(super) async fn unowned(engine: &Engine) -> Vec<String> {
             dir.display()
         )
     };
-    found.unwrap_or_default().into_iter().map(say).collect()
+    async move {
+        let found = tokio::task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
+        found.unwrap_or_default().into_iter().map(say).collect()
+    }
 }
 
 /// Puts what runs on the board, and takes what is gone off everything that is kept by name.
