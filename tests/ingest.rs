@@ -325,6 +325,25 @@ fn clients_that_break_off_leave_nothing_and_hold_nobody_up() {
 }
 
 #[test]
+fn a_client_that_ends_its_side_or_leaves_once_its_request_is_out_has_posted_all_the_same() {
+    let place = Place::new();
+    let weir = started(&place, "");
+    // As `nc -N` does.
+    let mut ended = raw(&weir);
+    ended.write_all(format!("{}one", head(&weir, "content-length: 3\r\n")).as_bytes()).unwrap();
+    ended.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(Answer::parse(&read_all(ended)).code, 200);
+    // As loggers do that do not care for the answer.
+    for _ in 0..50 {
+        let mut left = raw(&weir);
+        left.write_all(format!("{}two", head(&weir, "content-length: 3\r\n")).as_bytes()).unwrap();
+    }
+    let text = format!("one\n{}", "two\n".repeat(50));
+    support::eventually("all of it is taken in", || (out(&place) == text).then_some(()));
+    weir.stop();
+}
+
+#[test]
 fn smuggled_requests_are_not_taken_for_two() {
     let place = Place::new();
     let weir = started(&place, "");

@@ -218,7 +218,9 @@ async fn requests(server: &Arc<Server>, socket: Socket, peer: Peer) -> Option<(S
         .timer(TokioTimer::new())
         .header_read_timeout(server.policy.header_timeout)
         .max_buf_size(server.policy.header_bytes_max)
-        .half_close(false)
+        // A client that ends its side once its request is out, or leaves without waiting for the answer, has asked all
+        // the same: what it posted is taken in. How long a handler takes is bounded without its end being noticed.
+        .half_close(true)
         .serve_connection(TokioIo::new(TimedSocket::new(socket, server.policy.write_timeout)), service);
     let mut draining = false;
     loop {
