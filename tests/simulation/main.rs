@@ -90,6 +90,7 @@ async fn one_life(world: &Arc<World>, life: usize) {
         shared: shared.clone(),
         state_dir,
         serve: Box::new(|_, _| Box::pin(std::future::ready(()))),
+        load: None,
     };
     let shutdown = Shutdown::new();
     let (stop, end) = (shutdown.clone(), world.scenario.lives[life]);
