@@ -450,6 +450,37 @@ fn under_tls_clients_speak_http2_and_events_bear_their_certificates_name() {
 }
 
 #[test]
+fn under_http2_who_is_refused_before_the_body_was_read_hears_why() {
+    let test = "under_http2_who_is_refused_before_the_body_was_read_hears_why";
+    if !has_curl(test) {
+        return;
+    }
+    let place = Place::new();
+    for args in [&["tls", "ca"][..], &["tls", "server", "--name", "localhost"]] {
+        assert_eq!(place.run(args).code, 0);
+    }
+    let port = support::free_port();
+    let weir = place.started(&format!(
+        "[[pipelines]]\nname = \"app\"\nsinks = [{{ type = \"null\" }}]\n[[pipelines.sources]]\ntype = \"http\"\n\
+         listen = \"127.0.0.1:{port}\"\ntls = {{ cert_file = \"DIR/server.pem\", key_file = \"DIR/server.key\" }}\n\
+         auth = {{ bearer = [{{ name = \"a\", token_hash = \"sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\" }}] }}\n"
+    ));
+    let post = |headers: [&str; 2], path: &str| {
+        let mut command = Command::new("curl");
+        command.current_dir(place.dir()).args(["-sS", "--http2", "--cacert", "ca.pem", "-o", "answer"]);
+        command.args(["-w", "%{http_code}", "-d", "x", "-H", headers[0], "-H", headers[1]]);
+        let output = command.arg(format!("https://localhost:{port}{path}")).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for _ in 0..20 {
+        assert_eq!(post(["a: b", "c: d"], "/ingest"), "401");
+        assert_eq!(post(["authorization: bearer foo", "content-type: image/png"], "/ingest"), "415");
+        assert_eq!(post(["authorization: bearer foo", "c: d"], "/nowhere"), "404");
+    }
+    weir.stop();
+}
+
+#[test]
 fn who_has_to_log_in_is_the_source_of_what_is_posted() {
     if !has_curl("who_has_to_log_in_is_the_source_of_what_is_posted") {
         return;

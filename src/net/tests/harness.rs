@@ -61,7 +61,7 @@ pub(in crate::net) struct Nothing;
 
 #[async_trait]
 impl Handler for Nothing {
-    async fn handle(&self, _: &str, _: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, _: &str, _: &mut Request<Incoming>) -> Response<Body> {
         Problem::new(StatusCode::NOT_FOUND, "nothing here").into_response()
     }
 }
