@@ -46,6 +46,20 @@ fn assert_ends(place: &Place, name: &str, sent: &[String]) -> Vec<String> {
     found
 }
 
+/// The block of a guide that begins with `start`, as its readers copy it, pointed at this machine.
+fn guide(page: &str, start: &str, ports: &[(&str, u16)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides").join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut blocks = text.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let block = blocks.find(|block| block.starts_with(start)).unwrap_or_else(|| panic!("{page}: {start}"));
+    ports.iter().fold(block.replace("weir.example.com", "127.0.0.1"), |block, (named, port)| {
+        assert!(block.contains(named), "{page}: no port {named} in {block}");
+        block.replace(named, &port.to_string())
+    })
+}
+
+const SOCKETS: &str = "receive-logs-over-tcp-udp-unix.md";
+
 /// A daemon that is ended when dropped; what it says is in `daemon.out`.
 struct Daemon(Child);
 
@@ -95,15 +109,17 @@ fn syslog_ng_modules(root: &Path) -> Option<PathBuf> {
     all.map(|entry| entry.unwrap().path()).find(|path| path.join("libaffile.so").exists())
 }
 
-/// Starts syslog-ng with `destinations` for what is appended to `in.log`.
+/// Starts syslog-ng with `destinations` (each begins with `destination NAME {`) for what is appended to `in.log`.
 fn start_syslog_ng(place: &Place, root: &Path, destinations: &[String]) -> Daemon {
     let modules = syslog_ng_modules(root).unwrap();
     let version = modules.file_name().unwrap().to_str().unwrap();
     let dir = place.dir().to_str().unwrap();
-    let all: String = destinations.iter().map(|d| format!("destination {{ {d}; }};\n")).collect();
+    let name = |text: &String| text.split_whitespace().nth(1).unwrap().to_owned();
+    let to: String = destinations.iter().map(|d| format!("destination({});\n", name(d))).collect();
+    let all = destinations.concat();
     let config = format!(
         "@version: {version}\n@module affile\n@module afsocket\n@module http\n\
-         log {{ source {{ file(\"{dir}/in.log\" flags(no-parse) follow-freq(0.1)); }};\n{all}}};\n"
+         {all}\nlog {{ source {{ file(\"{dir}/in.log\" flags(no-parse) follow-freq(0.1)); }};\n{to}}};\n"
     );
     place.write("in.log", "");
     place.write("syslog-ng.conf", config);
@@ -127,21 +143,20 @@ fn syslog_ng_by_its_syslog_network_and_http_destinations() {
         &[
             pipeline("counted", &listening("tcp", counted, "framing = \"octet_counted\""), "raw"),
             pipeline("plain", &listening("tcp", plain, ""), "raw"),
-            pipeline("posted", "type = \"http\"", "raw"),
+            pipeline("app", "type = \"http\"", "raw"),
         ]
         .concat(),
     );
-    let url = format!("http://{}/posted/ingest", weir.authority());
+    let router = weir.authority().rsplit_once(':').unwrap().1.parse().unwrap();
     let daemon = start_syslog_ng(
         &place,
         &root,
         &[
-            format!("syslog(\"127.0.0.1\" transport(\"tcp\") port({counted}))"),
-            format!("network(\"127.0.0.1\" transport(\"tcp\") port({plain}) template(\"$MSG\\n\"))"),
+            guide(SOCKETS, "destination d_weir", &[("5170", counted)]).replace("d_weir", "d_counted"),
             format!(
-                "http(url(\"{url}\") method(\"POST\") headers(\"Content-Type: application/x-ndjson\") \
-                 body(\"$(format-json --scope nv-pairs)\") delimiter(\"\\n\") batch-lines(100) batch-timeout(100))"
+                "destination d_plain {{ network(\"127.0.0.1\" transport(\"tcp\") port({plain}) template(\"$MSG\\n\")); }};\n"
             ),
+            guide("receive-logs-over-http.md", "destination d_weir", &[("8080", router)]),
         ],
     );
     let sent: Vec<String> = (0..300).map(|i| format!("12 <{i}> \"routed\" {i}.")).collect();
@@ -151,7 +166,7 @@ fn syslog_ng_by_its_syslog_network_and_http_destinations() {
     }
     let found = assert_ends(&place, "plain.log", &sent);
     assert_eq!(found, sent);
-    let found = lines(&place, "posted.log", sent.len());
+    let found = lines(&place, "app.log", sent.len());
     let messages: Vec<Value> =
         found.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["MESSAGE"].clone()).collect();
     assert_eq!(messages, sent.iter().map(|text| Value::from(text.as_str())).collect::<Vec<_>>());
@@ -191,17 +206,14 @@ fn rsyslog_over_tls_with_a_certificate_of_weir_tls() {
                client_ca_file = \"DIR/ca.pem\", require_client_cert = true }";
     let weir = place.started(&pipeline("syslog", &listening("tcp", port, tls), "json"));
     let dir = place.dir().to_str().unwrap();
+    let forward = guide(SOCKETS, "global(", &[("6514", port)]);
+    let forward = forward.replace("/etc/rsyslog.d", dir).replace("\"ossl\"", &format!("\"{driver}\""));
     place.write("in.log", "");
     place.write(
         "rsyslog.conf",
         format!(
-            "global(workDirectory=\"{dir}\" defaultNetstreamDriverCAFile=\"{dir}/ca.pem\"\n\
-             defaultNetstreamDriverCertFile=\"{dir}/shipper-1.pem\" defaultNetstreamDriverKeyFile=\"{dir}/shipper-1.key\")\n\
-             module(load=\"imfile\" pollingInterval=\"1\" mode=\"polling\")\n\
-             input(type=\"imfile\" file=\"{dir}/in.log\" tag=\"app\" addMetadata=\"off\")\n\
-             action(type=\"omfwd\" target=\"127.0.0.1\" port=\"{port}\" protocol=\"tcp\" TCP_Framing=\"octet-counted\"\n\
-             StreamDriver=\"{driver}\" StreamDriverMode=\"1\" StreamDriverAuthMode=\"x509/name\"\n\
-             StreamDriverPermittedPeers=\"127.0.0.1\" template=\"RSYSLOG_SyslogProtocol23Format\")\n"
+            "global(workDirectory=\"{dir}\")\nmodule(load=\"imfile\" pollingInterval=\"1\" mode=\"polling\")\n\
+             input(type=\"imfile\" file=\"{dir}/in.log\" tag=\"app\" addMetadata=\"off\")\n{forward}"
         ),
     );
     let mut rsyslogd = Command::new("/usr/sbin/rsyslogd");
