@@ -13,7 +13,7 @@ use super::report::{Change, PipelineChange, ReloadOutcome, ReloadReport};
 use super::requests::Loader;
 use crate::config::{Node, RootOptions, Table};
 use crate::flow::{Board, Links, Memory};
-use crate::net::{Listeners, Router};
+use crate::net::Router;
 use crate::tail::CheckpointNames;
 
 /// Options of the root that take effect at once; all others are read at the start.
@@ -113,7 +113,6 @@ fn publish(engine: &Engine, board: &Board) {
     let shared = &engine.ground.shared;
     shared.get::<Router>().retain(|id| ids.contains(id));
     shared.get::<Links>().retain(|name| pipelines.iter().any(|p| *p.name == *name));
-    shared.get::<Listeners>().release_unused(|_| false);
 }
 
 /// Options outside the pipelines that differ and are read at the start only, as deep as they are named.

@@ -265,7 +265,7 @@ pub(super) fn failure(components: &[(Arc<Site>, Arc<Health>)]) -> Option<String>
 }
 
 fn start_error(said: &str) -> StartError {
-    let (message, hint) = match said.split_once("\nhint: ") {
+    let (message, hint) = match said.split_once("\nhint: ").or_else(|| said.split_once("; hint: ")) {
         Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
         None => (said.to_owned(), None),
     };

@@ -332,7 +332,7 @@ fn seeds() -> Vec<u64> {
 async fn nothing_is_lost_with_adaptive_concurrency() {
     for seed in seeds() {
         println!("TEST_SEED={seed}");
-        ten_minutes(seed, Concurrency::adaptive(), None, 1).await;
+        ten_minutes(seed, Concurrency::adaptive(1 << 10), None, 1).await;
     }
 }
 
