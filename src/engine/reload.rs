@@ -94,12 +94,16 @@ fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<S
 }
 
 /// Names the disk buffers that hold events and belong to no sink any more.
-async fn unowned(engine: &Engine) -> Vec<String> {
+pub(super) async fn unowned(engine: &Engine) -> Vec<String> {
     let dir = engine.ground.state_dir.clone();
     let plans: Vec<PipelinePlan> = engine.lives.iter().map(|live| live.plan.clone()).collect();
     let found = tokio::task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
     let say = |(dir, events): (std::path::PathBuf, u64)| {
-        format!("{events} events wait in {}, which no sink uses any more; they are kept", dir.display())
+        format!(
+            "{events} events wait in {}, which no sink uses any more; they are kept, and delivered when a sink in \
+             that place has a disk buffer again",
+            dir.display()
+        )
     };
     found.unwrap_or_default().into_iter().map(say).collect()
 }

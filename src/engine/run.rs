@@ -121,6 +121,8 @@ pub async fn run(
     let beside =
         [task::spawn(memory::watch(ground.shared.clone())), task::spawn(watchdog::watch(board.clone()))];
     let mut engine = Engine { lives, root, written, ground };
+    // The configuration may be another than that of the last run.
+    super::reload::unowned(&engine).await.iter().for_each(|note| tracing::warn!("{note}"));
     let Ended { forced, deadline } = drive(&mut engine, services.load, &shutdown, &board).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     let timeout = engine.root.shutdown_timeout;

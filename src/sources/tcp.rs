@@ -149,7 +149,7 @@ impl Serving {
     async fn serve(&self, arrival: Arrival) {
         let peer = arrival.peer;
         let opened = tokio::select! {
-            opened = arrival.open() => opened,
+            opened = arrival.open(&self.shutdown) => opened,
             () = self.shutdown.aborted() => return,
         };
         let visitor = match opened {
