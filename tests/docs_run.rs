@@ -1,6 +1,6 @@
 //! Runs what the documentation tells users to run, on ports of its own: the shell blocks of
-//! `docs/GETTING-STARTED.md` as one script, comparing what each prints with the `output` block that follows it, and
-//! the Python client of `docs/STREAMING.md` through a crash.
+//! `docs/GETTING-STARTED.md` and of each guide as one script, comparing what each prints with the `output` block that
+//! follows it, and the Python client of `docs/STREAMING.md` through a crash.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +32,8 @@ fn blocks(text: &str) -> Vec<(String, String)> {
         match kind {
             "```sh" => blocks.push((body, String::new())),
             "```output" => blocks.last_mut().unwrap().1 = body,
+            // What is shown only: parts of configurations.
+            "```toml" | "```text" | "```nginx" => {}
             _ => panic!("unknown block {kind}"),
         }
     }
@@ -47,39 +49,78 @@ fn docs(name: &str) -> String {
 fn has(program: &str, test: &str) -> bool {
     let there = Command::new(program).arg("--version").output().is_ok();
     if !there {
+        let all = std::env::var_os("WEIR_REQUIRE_ALL").is_some_and(|v| v == "1");
+        assert!(!all, "{test} is required: {program} is not installed");
         println!("SKIP {test}: {program} is not installed");
     }
     there
 }
 
-#[test]
-fn the_walk_through_prints_what_it_says() {
-    if !has("curl", "the_walk_through_prints_what_it_says") {
+/// Ports that the documentation names; each becomes a free one.
+const PORTS: [&str; 5] = ["8080", "8081", "8443", "5170", "5514"];
+
+/// Runs the shell blocks of a page as one script, in a directory of its own where no configuration lies about, and
+/// compares what each prints.
+fn run_page(name: &str, blocks_min: usize, programs: &[&str]) {
+    if !programs.iter().all(|program| has(program, name)) {
         return;
     }
-    let blocks = blocks(&docs("GETTING-STARTED.md"));
-    assert!(blocks.len() > 5, "the walk-through is gone");
-    let port = free_port().to_string();
-    let mut script = String::new();
-    for (block, _) in &blocks {
-        script += &format!("{}echo '{MARK}'\n", block.replace("8080", &port));
+    let text = docs(name);
+    let mut blocks = blocks(&text);
+    assert!(blocks.len() >= blocks_min, "the walk-through is gone");
+    let ports = PORTS.map(|port| (port, free_port().to_string()));
+    for text in blocks.iter_mut().flat_map(|(block, output)| [block, output]) {
+        ports.iter().for_each(|(named, free)| *text = text.replace(named, free));
     }
+    let body: String = blocks.iter().map(|(block, _)| format!("{block}echo '{MARK}'\n")).collect();
     // Whatever goes wrong, nothing is left behind, and nothing waits for ever.
-    script = format!("trap 'kill $weir_pid' EXIT\nweir_pid=\n{script}trap - EXIT\n");
+    let script =
+        format!("trap 'kill $weir_pid $central_pid' EXIT\nweir_pid= central_pid=\n{body}trap - EXIT\n");
     let place = Place::new(&[]);
     let binary = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap().display().to_string();
-    // In a directory of its own, where no configuration lies about.
     let mut command = Command::new("timeout");
     command.args(["50", "sh", "-c", &script]).current_dir(place.path("")).stdin(Stdio::null());
     command.env_clear().env("HOME", place.path("home")).env("TMPDIR", place.path(""));
     command.env("PATH", format!("{binary}:/usr/local/bin:/usr/bin:/bin"));
-    command.env("WEIR_SERVER_LISTEN", format!("127.0.0.1:{port}"));
+    if !text.contains("[server]") {
+        command.env("WEIR_SERVER_LISTEN", format!("127.0.0.1:{}", ports[0].1));
+    }
     let run = finish(&mut command);
     let printed: Vec<&str> = run.stdout.split(&format!("{MARK}\n")).collect();
     for ((block, expected), printed) in blocks.iter().zip(&printed) {
-        assert_eq!(printed, expected, "printed by\n{block}standard error:\n{}", run.stderr);
+        assert_eq!(printed, expected, "{name}: printed by\n{block}standard error:\n{}", run.stderr);
     }
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.code, 0, "{name}: {}", run.stderr);
+}
+
+#[test]
+fn the_walk_through_prints_what_it_says() {
+    run_page("GETTING-STARTED.md", 6, &["curl"]);
+}
+
+#[test]
+fn the_guide_to_http_prints_what_it_says() {
+    run_page("guides/receive-logs-over-http.md", 5, &["curl", "gzip"]);
+}
+
+#[test]
+fn the_guide_to_sockets_prints_what_it_says() {
+    run_page("guides/receive-logs-over-tcp-udp-unix.md", 3, &["nc", "logger"]);
+}
+
+#[test]
+fn the_guide_to_forwarding_prints_what_it_says() {
+    run_page("guides/forward-logs.md", 5, &["curl"]);
+}
+
+#[test]
+fn the_guide_to_guards_prints_what_it_says() {
+    run_page("guides/secure-a-listener.md", 6, &["curl"]);
+}
+
+#[test]
+fn the_guide_to_operation_prints_what_it_says() {
+    run_page("guides/reload-and-operate.md", 4, &["curl"]);
 }
 
 const TICKING: &str = r#"

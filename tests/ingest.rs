@@ -325,6 +325,25 @@ fn clients_that_break_off_leave_nothing_and_hold_nobody_up() {
 }
 
 #[test]
+fn a_client_that_ends_its_side_or_leaves_once_its_request_is_out_has_posted_all_the_same() {
+    let place = Place::new();
+    let weir = started(&place, "");
+    // As `nc -N` does.
+    let mut ended = raw(&weir);
+    ended.write_all(format!("{}one", head(&weir, "content-length: 3\r\n")).as_bytes()).unwrap();
+    ended.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(Answer::parse(&read_all(ended)).code, 200);
+    // As loggers do that do not care for the answer.
+    for _ in 0..50 {
+        let mut left = raw(&weir);
+        left.write_all(format!("{}two", head(&weir, "content-length: 3\r\n")).as_bytes()).unwrap();
+    }
+    let text = format!("one\n{}", "two\n".repeat(50));
+    support::eventually("all of it is taken in", || (out(&place) == text).then_some(()));
+    weir.stop();
+}
+
+#[test]
 fn smuggled_requests_are_not_taken_for_two() {
     let place = Place::new();
     let weir = started(&place, "");
@@ -475,6 +494,37 @@ fn under_tls_clients_speak_http2_and_events_bear_their_certificates_name() {
         format!("{answer}\n1.1 200")
     );
     assert_eq!(origins(&place), ["127.0.0.1", "shipper"]);
+    weir.stop();
+}
+
+#[test]
+fn under_http2_who_is_refused_before_the_body_was_read_hears_why() {
+    let test = "under_http2_who_is_refused_before_the_body_was_read_hears_why";
+    if !has_curl(test) {
+        return;
+    }
+    let place = Place::new();
+    for args in [&["tls", "ca"][..], &["tls", "server", "--name", "localhost"]] {
+        assert_eq!(place.run(args).code, 0);
+    }
+    let port = support::free_port();
+    let weir = place.started(&format!(
+        "[[pipelines]]\nname = \"app\"\nsinks = [{{ type = \"null\" }}]\n[[pipelines.sources]]\ntype = \"http\"\n\
+         listen = \"127.0.0.1:{port}\"\ntls = {{ cert_file = \"DIR/server.pem\", key_file = \"DIR/server.key\" }}\n\
+         auth = {{ bearer = [{{ name = \"a\", token_hash = \"sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\" }}] }}\n"
+    ));
+    let post = |headers: [&str; 2], path: &str| {
+        let mut command = Command::new("curl");
+        command.current_dir(place.dir()).args(["-sS", "--http2", "--cacert", "ca.pem", "-o", "answer"]);
+        command.args(["-w", "%{http_code}", "-d", "x", "-H", headers[0], "-H", headers[1]]);
+        let output = command.arg(format!("https://localhost:{port}{path}")).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for _ in 0..20 {
+        assert_eq!(post(["a: b", "c: d"], "/ingest"), "401");
+        assert_eq!(post(["authorization: bearer foo", "content-type: image/png"], "/ingest"), "415");
+        assert_eq!(post(["authorization: bearer foo", "c: d"], "/nowhere"), "404");
+    }
     weir.stop();
 }
 

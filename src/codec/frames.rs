@@ -21,7 +21,8 @@ choices! {
         Newline = "newline",
         /// Each ends with a zero byte and may hold line breaks.
         Nul = "nul",
-        /// Each follows its length in decimal digits and a space (RFC 6587, RFC 5425).
+        /// Each follows its length in decimal digits and a space (RFC 6587, RFC 5425). A line break as its last byte is
+        /// left out, since syslog senders add one.
         OctetCounted = "octet_counted",
         /// Octet-counted where an event begins with a length, a space and `<`; else it ends with a line break. For
         /// syslog senders of either kind.

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::body::discard;
 use super::gate::{Gate, Purpose, TICKET_METHODS, TICKET_PATH, Unrecognised, strip_ticket};
 use super::guard::origin::allowed_origin;
 use super::listener::Server;
@@ -22,10 +23,15 @@ use super::subscriber::{Seat, Subscriber, Wish};
 use crate::base::clock;
 use crate::batch::Timestamp;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The path that serves several streams on one connection.
 pub const MANY_PATH: &str = "/_stream";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+/// What of a body that nobody wants is read under HTTP/2 before the answer: clients (curl 7.88) take the reset of a
+/// stream on which they are still sending for a failure, and show no answer.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
+const UNREAD_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// What becomes of a request.
 pub(super) enum Reply {
@@ -65,10 +71,14 @@ pub(super) async fn answer(server: &Server, mut request: Request<Incoming>, peer
     // For services that want to know who sends.
     request.extensions_mut().insert(peer.clone());
     let cors = allowed_origin(request.headers(), &server.policy.cors_origins);
-    let reply = match route(server, request, peer, cors.as_ref()).await {
+    let reply = match route(server, &mut request, peer, cors.as_ref()).await {
         Ok(reply) => reply,
         Err(problem) => Reply::Response(problem.into_response()),
     };
+    // Under HTTP/1 the connection itself sees to that.
+    if request.version() == Version::HTTP_2 && matches!(reply, Reply::Response(_)) {
+        discard(request.body_mut(), UNREAD_BYTES_MAX, UNREAD_TIME_MAX).await;
+    }
     match (reply, cors) {
         (Reply::Response(mut response), Some(origin)) => {
             response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -81,7 +91,7 @@ pub(super) async fn answer(server: &Server, mut request: Request<Incoming>, peer
 
 async fn route(
     server: &Server,
-    mut request: Request<Incoming>,
+    request: &mut Request<Incoming>,
     peer: &Peer,
     cors: Option<&HeaderValue>,
 ) -> Result<Reply, Problem> {
@@ -103,7 +113,7 @@ async fn route(
     let gate =
         Gate { guard: &server.guard, loopback: server.loopback, cors_origins: &server.policy.cors_origins };
     let identity = gate.pass(request.method(), request.uri(), request.headers(), peer, purpose).await?;
-    strip_ticket(&mut request);
+    strip_ticket(request);
     request.extensions_mut().insert(identity.clone());
     if *request.method() == Method::OPTIONS {
         let allow = match &route {
@@ -119,7 +129,7 @@ async fn route(
         request.extensions_mut().insert(Unrecognised);
     }
     match route {
-        Some(Route::Stream(stream)) => subscribe(&request, &[stream], false, cors),
+        Some(Route::Stream(stream)) => subscribe(request, &[stream], false, cors),
         Some(Route::Status(stream)) => {
             only_read(request.method())?;
             Ok(Reply::Response(stream_status(&stream)))
@@ -132,7 +142,7 @@ async fn route(
         }
         None if path == MANY_PATH => {
             let streams = named_streams(server, request.uri().query())?;
-            subscribe(&request, &streams, true, cors)
+            subscribe(request, &streams, true, cors)
         }
         None if path == TICKET_PATH => Ok(Reply::Response(gate.ticket(request.method(), &identity)?)),
         None => Ok(Reply::Response(server.handler.handle(&path, request).await)),

@@ -157,6 +157,22 @@ pub async fn read_body(
     Ok((if all.is_empty() { first } else { all.into() }, share))
 }
 
+/// Reads what a client still sends and forgets it: were the connection closed at once, or the stream under HTTP/2, the
+/// client might lose the answer with it (RFC 9112, section 9.6). At most `bytes_max` and for `time_max`.
+pub async fn discard(body: &mut Incoming, bytes_max: usize, time_max: Duration) {
+    let all = async {
+        let mut left = bytes_max;
+        while !body.is_end_stream() {
+            let Some(Ok(frame)) = body.frame().await else { break };
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(time_max, all).await.ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body::Body as _;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use super::body::{BodyError, BodyLimits, Budget, Share, read_body};
+use super::body::{BodyError, BodyLimits, Budget, Share, discard, read_body};
 use super::commit::{Committer, Sender, Verdict};
 use super::guard::Identity;
 use super::problem::{Body, Problem, respond};
@@ -82,13 +80,13 @@ impl Ingest {
         Ingest { options, schema, committer, out, budget, heavy }
     }
 
-    async fn ingest(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-        let form = body_form(&request)?;
-        let sender = sender(&request);
+    async fn ingest(&self, request: &mut Request<Incoming>) -> Result<Response<Body>, Problem> {
+        let form = body_form(request)?;
+        let sender = sender(request);
         let http1 = request.version() < Version::HTTP_2;
         let expects = request.headers().contains_key(header::EXPECT);
-        let mut body = request.into_body();
-        let (text, mut share) = match read_body(&mut body, self.options.body, &self.budget).await {
+        let body = request.body_mut();
+        let (text, mut share) = match read_body(body, self.options.body, &self.budget).await {
             Ok(read) => read,
             Err(why) => return Err(self.unread(why, body, expects, http1).await),
         };
@@ -157,7 +155,7 @@ impl Ingest {
         }
     }
 
-    async fn unread(&self, why: BodyError, body: Incoming, expects: bool, http1: bool) -> Problem {
+    async fn unread(&self, why: BodyError, body: &mut Incoming, expects: bool, http1: bool) -> Problem {
         let problem = match &why {
             BodyError::TooLarge => Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -173,7 +171,9 @@ impl Ingest {
         };
         match why {
             // Who waits to be told to go on has sent nothing yet.
-            BodyError::TooLarge | BodyError::NoRoom if !expects => discard(body).await,
+            BodyError::TooLarge | BodyError::NoRoom if !expects => {
+                discard(body, DISCARD_BYTES_MAX, DISCARD_TIME_MAX).await;
+            }
             _ => {}
         }
         // The rest of the body would be taken for the next request.
@@ -183,7 +183,7 @@ impl Ingest {
 
 #[async_trait]
 impl Handler for Ingest {
-    async fn handle(&self, _path: &str, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, _path: &str, request: &mut Request<Incoming>) -> Response<Body> {
         self.ingest(request).await.unwrap_or_else(Problem::into_response)
     }
 
@@ -328,23 +328,6 @@ fn accepted(accepted: u64, dropped: u64, further: Outcome) -> Response<Body> {
         _ => format!(r#"{{"accepted":{accepted},"dropped":{dropped}{note}}}"#).into(),
     };
     respond(StatusCode::OK, "application/json", body)
-}
-
-/// Reads what a client still sends and forgets it: were the connection closed at once, the client might lose the
-/// answer with it (RFC 9112, section 9.6).
-async fn discard(mut body: Incoming) {
-    let all = async {
-        let mut left = DISCARD_BYTES_MAX;
-        while !body.is_end_stream() {
-            let Some(Ok(frame)) = body.frame().await else { break };
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            left = left.saturating_sub(length);
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    tokio::time::timeout(DISCARD_TIME_MAX, all).await.ok();
 }
 
 #[cfg(test)]

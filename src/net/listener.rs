@@ -278,7 +278,8 @@ async fn requests(server: &Arc<Server>, socket: Socket, peer: Peer) -> Option<(S
         .timer(TokioTimer::new())
         .header_read_timeout(server.policy.header_timeout)
         .max_buf_size(server.policy.header_bytes_max)
-        // Who shuts its sending side after a request still hears the answer, as `nc` does.
+        // A client that ends its side once its request is out, as `nc` does, still hears the answer; what one posted that
+        // leaves without waiting for it is taken in. How long a handler takes is bounded without its end being noticed.
         .half_close(true)
         .serve_connection(TokioIo::new(socket), service);
     let mut draining = false;

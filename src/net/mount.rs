@@ -39,7 +39,7 @@ pub struct NothingElse(pub Vec<String>);
 
 #[async_trait]
 impl Handler for NothingElse {
-    async fn handle(&self, path: &str, _request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, path: &str, _request: &mut Request<Incoming>) -> Response<Body> {
         let shown: String = path.chars().take(64).collect();
         Problem::new(StatusCode::NOT_FOUND, format!("nothing at `{shown}`"))
             .with("paths", self.0.clone())

@@ -18,8 +18,9 @@ use crate::flow::{Meter, Site};
 /// Answers requests: the web interface, or an endpoint that a source mounts.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// The response to a request for `path`, which is the decoded path. Dropped when the client goes away.
-    async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body>;
+    /// The response to a request for `path`, which is the decoded path. What it leaves of the body is dealt with
+    /// afterwards. May be dropped when the client goes away.
+    async fn handle(&self, path: &str, request: &mut Request<Incoming>) -> Response<Body>;
 
     /// The methods allowed on `path`, for `OPTIONS`.
     fn methods(&self, _path: &str) -> &'static str {

@@ -148,9 +148,9 @@ impl Api {
 
 #[async_trait]
 impl Handler for Api {
-    async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, path: &str, request: &mut Request<Incoming>) -> Response<Body> {
         if path == reload::PATH {
-            return reload::answer(&self.reloads, &request).await.unwrap_or_else(Problem::into_response);
+            return reload::answer(&self.reloads, request).await.unwrap_or_else(Problem::into_response);
         }
         let says_why = request.extensions().get::<Unrecognised>().is_none();
         only_read(request.method())

@@ -18,13 +18,22 @@ pub(super) struct Header {
 pub(super) struct Bodies {
     line_bytes_max: usize,
     oversize: Oversize,
+    /// Whether a line break at the end of a frame is left out.
+    trims_newline: bool,
     /// Bytes still to come of a frame that is too long, of which the policy has dealt with what came before.
     due: usize,
 }
 
 impl Bodies {
     pub(super) fn new(line_bytes_max: usize, oversize: Oversize) -> Bodies {
-        Bodies { line_bytes_max, oversize, due: 0 }
+        Bodies { line_bytes_max, oversize, trims_newline: false, due: 0 }
+    }
+
+    /// The same for senders that count a line break at the end of each event: syslog-ng, and rsyslog with most of its
+    /// templates. Pieces of a frame that is too long keep theirs.
+    pub(super) fn trimming_newline(mut self) -> Bodies {
+        self.trims_newline = true;
+        self
     }
 
     /// Deals with what `chunk` holds from `at` of the frame that `header` announces; where the next begins, or `None`
@@ -42,7 +51,8 @@ impl Bodies {
             if available < body_bytes {
                 return None;
             }
-            framed.spans.push(Span::new(body, body_bytes));
+            let newline = self.trims_newline && chunk[body..body + body_bytes].ends_with(b"\n");
+            framed.spans.push(Span::new(body, body_bytes - usize::from(newline)));
             framed.consumed = body + body_bytes;
             return Some(framed.consumed);
         }

@@ -1,6 +1,7 @@
 //! Octet counting (RFC 6587, 3.4.1; RFC 5425): each event follows its length in decimal digits and a space. With
 //! fallback, an event that begins otherwise ends at the next `\n`, as syslog senders without octet counting write it
-//! (RFC 6587, 3.4.2); both may alternate on one stream.
+//! (RFC 6587, 3.4.2); both may alternate on one stream. A line break that is counted as the last byte of an event is
+//! left out: syslog-ng and rsyslog end events with one whatever the framing.
 
 use super::counted::{Bodies, Header};
 use super::newline::LineFramer;
@@ -29,14 +30,14 @@ enum Start {
 impl OctetCountedFramer {
     /// A framer that takes counted events only.
     pub fn new(line_bytes_max: usize, oversize: Oversize) -> OctetCountedFramer {
-        OctetCountedFramer { bodies: Bodies::new(line_bytes_max, oversize), lines: None }
+        OctetCountedFramer { bodies: Bodies::new(line_bytes_max, oversize).trimming_newline(), lines: None }
     }
 
     /// A framer that takes both. An event is counted if it begins with up to ten digits, a space and `<`, with which
     /// every syslog message begins; so `2026-11-21 …` and `200 OK` are lines.
     pub fn auto(line_bytes_max: usize, oversize: Oversize) -> OctetCountedFramer {
         let lines = Some(LineFramer::new(line_bytes_max, oversize));
-        OctetCountedFramer { bodies: Bodies::new(line_bytes_max, oversize), lines }
+        OctetCountedFramer { lines, ..OctetCountedFramer::new(line_bytes_max, oversize) }
     }
 
     /// See [`Framer::frame`](super::Framer::frame).

@@ -78,10 +78,13 @@ fn encode(scheme: Scheme, events: &[Vec<u8>], counted: &[bool]) -> Vec<u8> {
 }
 
 /// What the policy makes of events.
-fn model(events: &[Vec<u8>], max: usize, oversize: Oversize) -> (Vec<Vec<u8>>, u64) {
+fn model(scheme: Scheme, events: &[Vec<u8>], max: usize, oversize: Oversize) -> (Vec<Vec<u8>>, u64) {
     let mut rows = Vec::new();
     for event in events {
         match oversize {
+            _ if event.len() <= max && scheme == Scheme::OctetCounted => {
+                rows.push(event.strip_suffix(b"\n").unwrap_or(event).to_vec());
+            }
             _ if event.len() <= max => rows.push(event.clone()),
             Oversize::Drop => {}
             Oversize::Truncate => rows.push(event[..max].to_vec()),
@@ -120,7 +123,7 @@ proptest! {
         let events = sendable(scheme, events);
         let text = encode(scheme, &events, &counted);
         let outcome = in_pieces(scheme, &text, &pieces, max, oversize);
-        let (rows, oversize_events) = model(&events, max, oversize);
+        let (rows, oversize_events) = model(scheme, &events, max, oversize);
         prop_assert_eq!(outcome, Outcome { rows, oversize_events, cut: false, error: None });
     }
 
@@ -211,6 +214,15 @@ fn counted_and_plain_events_alternate() {
     ];
     assert_eq!(outcome.rows, expected);
     assert_eq!((outcome.cut, outcome.error), (false, None));
+}
+
+#[test]
+fn one_line_break_at_the_end_of_a_counted_event_is_left_out() {
+    for scheme in [Scheme::OctetCounted, Scheme::Auto] {
+        let outcome = rows(scheme, b"6 <1>ab\n8 <2>a\nb\n\n4 <3>x");
+        assert_eq!(outcome.rows, [&b"<1>ab"[..], b"<2>a\nb\n", b"<3>x"]);
+    }
+    assert_eq!(rows(Scheme::LengthPrefixed, b"\0\0\0\x02a\n").rows, [b"a\n"], "there every byte counts");
 }
 
 #[test]

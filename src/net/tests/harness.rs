@@ -61,7 +61,7 @@ pub(in crate::net) struct Nothing;
 
 #[async_trait]
 impl Handler for Nothing {
-    async fn handle(&self, path: &str, _: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, path: &str, _: &mut Request<Incoming>) -> Response<Body> {
         if path == "/slow" {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
