@@ -10,10 +10,10 @@ use super::world::{Row, World, lock};
 
 /// A source was told that these rows are safe: then every sink that wants them has them.
 pub(crate) fn acknowledged(world: &World, source: usize, pass: u64, from: u64, to: u64) {
-    if world.scenario.has_disk_buffers() {
-        return;
-    }
     for (index, sink) in world.sinks.iter().enumerate() {
+        if world.scenario.has_disk(index) {
+            continue;
+        }
         let log = lock(sink);
         for number in from..to {
             let row = Row { source, pass, number };
@@ -30,6 +30,7 @@ pub(crate) fn ended(world: &World, done: Result<Result<RunReport, StartError>, J
         Ok(Ok(report)) if report.forced && !world.scenario.may_be_forced() => {
             world.violation(format!("forced although every sink works: {report:?}"));
         }
+        Ok(Ok(report)) if !report.forced && report.failed.is_empty() => world.end_in_order(),
         Ok(Ok(_)) => {}
         Ok(Err(error)) => world.violation(format!("did not start: {error:?}")),
         Err(error) => world.violation(format!("the engine panicked: {error}")),
@@ -49,6 +50,19 @@ pub(crate) fn at_rest(world: &World, board: &Board) {
                 world.violation(format!("{} does not balance: {meter:?}", component.site.id()));
             }
         }
+    }
+}
+
+/// A run is over: each disk buffer began with the events that the life before left in it.
+pub(crate) fn carried_over(world: &World, board: &Board) {
+    let mut stored = lock(&world.stored);
+    let before = std::mem::take(&mut *stored);
+    for component in board.pipelines().iter().flat_map(|pipeline| &pipeline.components) {
+        let (meter, id) = (component.meter.snapshot(), component.site.id());
+        if let Some(left) = before.get(&id).filter(|left| **left != meter.recovered_events) {
+            world.violation(format!("{id} was left with {left} events on disk, then: {meter:?}"));
+        }
+        stored.insert(id, meter.stored_events);
     }
 }
 

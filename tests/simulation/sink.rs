@@ -21,6 +21,10 @@ pub(crate) struct SimSink {
 
 impl SimSink {
     fn deliver(&self, lease: Lease) {
+        self.world.step();
+        if self.world.crashed.load(Ordering::Relaxed) {
+            return;
+        }
         let in_order = self.manner.keeps_order();
         let mut log = lock(&self.world.sinks[self.index]);
         for (_, line) in lease.batch().lines() {
@@ -37,6 +41,13 @@ impl SimSink {
             if times.1 == life {
                 self.world.violation(format!("sink {} got {row:?} twice for one offer", self.index));
             }
+            if self.world.ended_in_order(times.1) {
+                let before = times.1;
+                self.world.violation(format!(
+                    "sink {} got {row:?} again, after life {before}, which had it and ended in order",
+                    self.index
+                ));
+            }
             *times = (times.0 + 1, life);
             let last = log.last.insert(row.source, row);
             if let Some(last) = last.filter(|last| in_order && *last >= row) {
@@ -48,6 +59,7 @@ impl SimSink {
     }
 
     fn reject(&self, lease: Lease) {
+        self.world.step();
         let mut log = lock(&self.world.sinks[self.index]);
         for row in lease.batch().lines().filter_map(|(_, line)| Row::parse(line)) {
             *log.rejected.entry(row).or_default() += 1;
