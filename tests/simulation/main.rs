@@ -29,6 +29,8 @@ use world::{World, lock};
 
 /// Longer than any life may take, in simulated time.
 const LIFE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// How long a step may not come before the life ends without it.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
@@ -50,7 +52,7 @@ fn nothing_is_lost_whatever_happens() {
     let (mut rows, mut lives) = (0, 0);
     for seed in first..first + seeds {
         if number("TEST_VERBOSE").is_some() {
-            println!("seed {seed}");
+            println!("{}", Scenario::new(seed).describe());
         }
         let world = simulate(seed);
         let violations = world.violations();
@@ -169,16 +171,14 @@ async fn one_life(world: &Arc<World>, life: usize) {
     oracle::losses_are_counted(world, &shared.get::<Board>());
 }
 
-/// Does something at that send or settlement, and is woken after it; never, if there are fewer.
+/// Does something at that send or settlement, and is woken after it, or when it does not come for long.
 async fn until_step(world: &World, step: u64, act: impl FnOnce() + Send + 'static) {
     let (tell, told) = tokio::sync::oneshot::channel();
     world.after_steps(step, move || {
         act();
         tell.send(()).ok();
     });
-    if told.await.is_err() {
-        std::future::pending().await
-    }
+    tokio::time::timeout(STEP_PATIENCE, told).await.ok();
 }
 
 /// Waits for the moment of a crash, or the run's end.
@@ -187,9 +187,8 @@ async fn crash<T>(world: &Arc<World>, when: When, run: &mut JoinHandle<T>) {
         When::After(after) => drop(tokio::time::timeout(after, run).await),
         When::Step(step) => {
             let at_once = world.clone();
-            let limit = tokio::time::timeout(LIFE_MAX, run);
             tokio::select! {
-                _ = limit => {}
+                _ = run => {}
                 () = until_step(world, step, move || at_once.crash()) => {}
             }
         }

@@ -172,6 +172,11 @@ impl Scenario {
         self.sinks[sink].disk.is_some() || self.linked_disk.is_some()
     }
 
+    /// Whether rows may lie in two buffers that follow each other.
+    pub(crate) fn has_two_disks(&self) -> bool {
+        self.linked_disk.is_some()
+    }
+
     /// Whether the filters let the row through to that sink.
     pub(crate) fn passes(&self, sink: usize, row: Row) -> bool {
         self.held_back != Some(row.word()) && self.sinks[sink].only.is_none_or(|only| only == row.word())

@@ -58,6 +58,8 @@ pub(crate) struct SourceLog {
     pub(crate) again: bool,
     /// Passes begun so far, over all lives.
     pub(crate) passes: u64,
+    /// The same when this life began.
+    passes_before: u64,
 }
 
 impl SourceLog {
@@ -147,8 +149,13 @@ impl World {
         }
         for source in &self.sources {
             let mut log = lock(source);
-            (log.beyond, log.again) = (BTreeMap::new(), false);
+            (log.beyond, log.again, log.passes_before) = (BTreeMap::new(), false, log.passes);
         }
+    }
+
+    /// Whether the row was offered in an earlier life.
+    pub(crate) fn is_from_before(&self, row: Row) -> bool {
+        row.pass <= lock(&self.sources[row.source]).passes_before
     }
 
     /// Does something at the send or settlement after so many more.
