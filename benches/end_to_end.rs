@@ -56,6 +56,7 @@ fn run(dir: &Path, expected: u64, filters: &Value, format: &str) {
         // An empty state directory keeps no checkpoints: every run reads from the start.
         state_dir: Path::new("").into(),
         serve: Box::new(|_, _| Box::pin(std::future::ready(()))),
+        load: None,
     };
     runtime.block_on(async {
         let stop = shutdown.clone();

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use logweir::base::rng::Rng;
 
+use support::free_port;
 use support::receiver::Receiver;
 use support::weir::{Place, Weir};
-use support::free_port;
 
 const LINES_PER_FILE: u64 = 3_000;
 const ROUNDS: u64 = 12;

@@ -142,6 +142,7 @@ fn run(descriptor: &'static Descriptor, stop: fn(&Shutdown)) -> (RunReport, Arc<
         shared: shared.clone(),
         state_dir: dir.path().join("state").as_path().into(),
         serve: Box::new(|_, _| Box::pin(std::future::ready(()))),
+        load: None,
     };
     let plan = plan(descriptor, dir.path());
     let report = runtime.block_on(async {

@@ -37,7 +37,7 @@ fn lines(range: std::ops::Range<u64>) -> String {
 }
 
 fn arrived(place: &Place) -> Vec<u64> {
-    let text = String::from_utf8(place.read("out/app.log")).unwrap();
+    let text = String::from_utf8(place.read("out/app.log")).expect("text");
     let number = |line: &str| line.strip_prefix("line ")?.get(..8)?.parse().ok();
     text.split_inclusive('\n').filter(|l| l.ends_with("w\n")).filter_map(number).collect()
 }
@@ -49,11 +49,11 @@ fn block_output(place: &Place) {
 }
 
 fn unblock_output(place: &Place) {
-    fs::remove_file(place.path("out")).unwrap();
+    fs::remove_file(place.path("out")).expect("was blocked");
 }
 
 fn buffered(weir: &Weir) -> u64 {
-    weir.component("app", SINK)["buffer"]["events"].as_u64().unwrap()
+    weir.component("app", SINK)["buffer"]["events"].as_u64().expect("a count")
 }
 
 fn wait_buffered(weir: &Weir, events: u64) {

@@ -18,6 +18,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Microseconds on the system's monotonic clock, for those outside who read the same clock (systemd).
+pub fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    let (secs, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    secs * 1_000_000 + nanos / 1000
+}
+
 /// Wall-clock time now, in nanoseconds since the Unix epoch (saturating outside 1677..2262).
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn unix_nanos() -> i64 {

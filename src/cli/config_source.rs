@@ -27,7 +27,7 @@ pub enum Mode {
 }
 
 /// Where a command's configuration comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConfigSource {
     request: LoadRequest,
     mode: Mode,

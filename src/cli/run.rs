@@ -8,6 +8,8 @@ use super::banner::{Banner, Live};
 use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
 use super::exit::{Exit, Failure};
 use super::logging::{self, LogFile};
+use super::reload::{self, Watched};
+use super::service::Supervisor;
 use super::signals::Signals;
 use super::status_line;
 use super::terminal::{self, Terminal};
@@ -15,7 +17,7 @@ use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::{Diagnostics, Environment, Node};
-use crate::engine::{self, Plan, Services};
+use crate::engine::{self, Plan, Reloads, Services};
 use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource, Shared};
 use crate::net::Policy;
 use crate::web;
@@ -58,11 +60,19 @@ pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
         .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot start threads: {e}")))?;
     let shared = Arc::new(Shared::default());
     shared.get::<SecretSource>().set(source.environment().clone());
-    let ended = runtime.block_on(drive(plan, mode, log, &state, (shared, banner)));
+    let outside = Outside { source: source.clone(), files: loaded.files, banner };
+    let ended = runtime.block_on(drive(plan, mode, log, &state, (shared, outside)));
     // What still hangs in a system call must not keep the process.
     runtime.shutdown_background();
     state.clean();
     ended
+}
+
+/// What a run has to do with besides its plan.
+struct Outside {
+    source: ConfigSource,
+    files: Vec<PathBuf>,
+    banner: Option<Banner>,
 }
 
 async fn drive(
@@ -70,14 +80,31 @@ async fn drive(
     mode: Mode,
     log: LogFile,
     state: &StateDir,
-    (shared, banner): (Arc<Shared>, Option<Banner>),
+    (shared, outside): (Arc<Shared>, Outside),
 ) -> Result<Exit, Failure> {
+    let Outside { source, files, banner } = outside;
     let shutdown = Shutdown::new();
     let signals = Signals::catch()
         .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot catch signals: {e}")))?;
     let reopen = shared.get::<ReopenSignal>();
+    let (reloads, supervisor) = (shared.get::<Reloads>(), Arc::new(Supervisor::from(source.environment())));
+    let watched = Watched { enabled: plan.root.config_auto_reload, files };
+    let (watched, following) = tokio::sync::watch::channel(watched);
+    let load = (mode == Mode::Files).then(|| reload::loader(source, watched));
+    let hang_up = {
+        let (reloads, supervisor) = (reloads.clone(), supervisor.clone());
+        move || drop(task::spawn(reload::now(reloads.clone(), supervisor.clone())))
+    };
+    let alive = supervisor.clone();
+    let (stopping, ending) = (supervisor.clone(), shutdown.clone());
     let mut beside = vec![
-        task::spawn(signals.obey(shutdown.clone(), log, move || reopen.request())),
+        task::spawn(signals.obey(shutdown.clone(), log, move || reopen.request(), hang_up)),
+        task::spawn(reload::follow(following, reloads, supervisor.clone())),
+        task::spawn(async move { alive.stay_alive().await }),
+        task::spawn(async move {
+            ending.draining().await;
+            stopping.stopping();
+        }),
         task::spawn(status_line::log_regularly(shared.get::<Board>(), plan.root.logging.status_interval)),
     ];
     if mode == Mode::Quick {
@@ -89,10 +116,12 @@ async fn drive(
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),
         serve: Box::new(move |entrance, shutdown| web::serve(entrance, served, policy, shutdown)),
+        load,
     };
     let ended = engine::run(plan, services, shutdown, |started| {
         let count = started.pipelines.len();
         tracing::info!("started, {count} pipeline{}", if count == 1 { "" } else { "s" });
+        supervisor.ready();
         if let Some(banner) = banner {
             terminal::complain(&banner.text(started));
         }

@@ -1,5 +1,5 @@
 //! Signals of a running weir: SIGTERM and SIGINT drain and, the second time, force the end; SIGUSR1 opens files
-//! again. SIGHUP must not kill the process. SIGPIPE is ignored by the runtime, so a closed pipe is a write error.
+//! again; SIGHUP reads the configuration again. SIGPIPE is ignored by the runtime, so a closed pipe is a write error.
 
 use std::io;
 use std::time::Duration;
@@ -39,15 +39,23 @@ impl Signals {
         })
     }
 
-    /// Acts on signals for as long as the process runs. `reopen` is called on SIGUSR1, after the log file.
-    pub async fn obey(mut self, shutdown: Shutdown, log: LogFile, reopen: impl Fn() + Send) {
+    /// Acts on signals for as long as the process runs. `reopen` is called on SIGUSR1, after the log file, and
+    /// `reload` on SIGHUP.
+    pub async fn obey(
+        mut self,
+        shutdown: Shutdown,
+        log: LogFile,
+        reopen: impl Fn() + Send,
+        reload: impl Fn() + Send,
+    ) {
         let mut asked_at = None;
         loop {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",
                 Some(()) = self.interrupt.recv() => "SIGINT",
                 Some(()) = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP ignored: this version reads its configuration only at the start");
+                    tracing::info!("SIGHUP: reading the configuration again");
+                    reload();
                     continue;
                 }
                 Some(()) = self.user1.recv() => {

@@ -25,6 +25,14 @@ options! {
         /// and counted.
         #[range(Duration::ZERO..=Duration::from_secs(86_400))]
         pub shutdown_timeout: Duration = Duration::from_secs(10),
+        /// Whether the configuration is read again when one of its files has changed, as it is on SIGHUP. A
+        /// configuration with errors, or one that cannot be started, changes nothing.
+        pub config_auto_reload: bool = false,
+        /// Most memory that rows may keep: in buffers and histories, and all that the process holds. Beyond it
+        /// sources wait until sinks have caught up. Default: nine tenths of the limit that the control group
+        /// sets, if it sets one; otherwise none.
+        #[range(ByteCount::mib(16)..=ByteCount(1 << 50))]
+        pub max_memory: Option<ByteCount> = None,
         /// Directory for what must survive a restart, such as how far files were read; one process each. Default:
         /// `$XDG_STATE_HOME/weir`, or `~/.local/state/weir`; for root `/var/lib/weir`.
         pub state_dir: Option<String> = None,

@@ -1,16 +1,21 @@
 //! What lies before a sink: a queue in memory, or a buffer on disk with its thread. Planned without I/O, made when the
 //! pipeline is wired, opened when the sink is started.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::PipelinePlan;
 use super::supervise::Running;
-use crate::base::task;
 use crate::base::units::ByteCount;
 use crate::config::{BufferCompression, BufferFull, BufferOptions, BufferType, Diagnostics, Node, Section};
 use crate::flow::disk::format::Compression;
-use crate::flow::disk::{DiskBuffer, DiskFull, DiskOptions, Limits, RunningBuffer};
-use crate::flow::{Bounds, Inlet, Meter, Queue, State, TaskCx, WhenFull};
+use crate::flow::disk::{self, BufferStatus, DiskBuffer, DiskFull, DiskOptions, Limits, RunningBuffer};
+use crate::flow::{Bounds, Fault, Meter, Queue, State, TaskCx, WhenFull};
 
 const MEMORY_EVENTS: u64 = 10_000;
 const MEMORY_BYTES: ByteCount = ByteCount::mib(64);
@@ -90,50 +95,142 @@ impl BufferPlan {
         }))
     }
 
-    /// The sources' end, the sink's end, and the buffer's thread to start if it has one.
-    pub(super) fn make(self, meter: Arc<Meter>) -> (Arc<Queue>, Inlet, Option<DiskBuffer>) {
+    /// The buffer, made and not opened, that counts on `meter`.
+    pub(super) fn make(self, meter: Arc<Meter>) -> Buffer {
         match self {
             BufferPlan::Memory(bounds) => {
-                let queue = Queue::new(bounds, meter);
-                (queue.clone(), Inlet::new(queue), None)
+                let front = Queue::new(bounds, meter);
+                Buffer { plan: self, back: front.clone(), front, disk: None }
             }
             BufferPlan::Disk(options) => {
-                let (queue, buffer, inlet) = DiskBuffer::new(options, meter);
-                (queue, inlet, Some(buffer))
+                let (front, disk, inlet) = DiskBuffer::new(options, meter);
+                let back = inlet.give_back();
+                let (status, ended) = (disk.status().clone(), CancellationToken::new());
+                let waiting = Mutex::new(Some(disk));
+                let disk = Arc::new(Stage { waiting, status, ended, sink_gone: OnceLock::new() });
+                Buffer { plan: self, front, back, disk: Some(disk) }
             }
         }
     }
+
+    /// Whether a buffer of this kind may go on for a sink whose options ask for `other`: bounds in memory can be
+    /// changed while rows wait, files cannot become memory or the reverse.
+    pub(super) fn becomes(&self, other: &BufferPlan) -> bool {
+        self == other || matches!((self, other), (BufferPlan::Memory(_), BufferPlan::Memory(_)))
+    }
+
+    /// Whether it lives in files.
+    pub(super) fn is_disk(&self) -> bool {
+        matches!(self, BufferPlan::Disk(_))
+    }
 }
 
-/// Starts a sink behind its buffer, once that is open; ends when both have ended.
-pub(super) fn start_behind(
-    buffer: DiskBuffer,
-    cx: TaskCx,
-    start: impl FnOnce() -> Running + Send + 'static,
-) -> Running {
-    let running = match buffer.start(&cx) {
-        Ok(running) => running,
-        Err(e) => {
-            fail(&cx, format!("no thread for its disk buffer: {e}"));
-            return Box::pin(std::future::ready(()));
+/// A buffer that was made; clones share it. It outlives the starts of its sink, and the sinks that hand it over.
+#[derive(Clone)]
+pub(super) struct Buffer {
+    /// How it is.
+    pub(super) plan: BufferPlan,
+    /// What sources fill.
+    pub(super) front: Arc<Queue>,
+    /// What the sink takes from; in memory the same.
+    pub(super) back: Arc<Queue>,
+    disk: Option<Arc<Stage>>,
+}
+
+/// The thread behind a buffer on disk.
+struct Stage {
+    /// The buffer until it is started.
+    waiting: Mutex<Option<DiskBuffer>>,
+    status: Arc<BufferStatus>,
+    /// Cancelled when the thread has ended.
+    ended: CancellationToken,
+    /// Set once it runs; cancelled when no sink takes anything more.
+    sink_gone: OnceLock<CancellationToken>,
+}
+
+impl Buffer {
+    /// The state of its files, if it has any.
+    pub(super) fn status(&self) -> Option<Arc<BufferStatus>> {
+        self.disk.as_ref().map(|disk| disk.status.clone())
+    }
+
+    /// Waits until its thread has ended, if it has one that was started. Cancel-safe.
+    pub(super) async fn ended(&self) {
+        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.sink_gone.get().is_some()) {
+            disk.ended.cancelled().await;
         }
-    };
-    let both = task::spawn(async move {
+    }
+
+    /// No sink takes anything more: what is in files stays there for the next run.
+    pub(super) fn sink_gone(&self) {
+        if let Some(gone) = self.disk.as_ref().and_then(|disk| disk.sink_gone.get()) {
+            gone.cancel();
+        }
+    }
+
+    /// Starts its thread, if it has one that does not run yet. `cx` is of the sink, but stops with the pipeline. The
+    /// first future tells whether the files could be opened, the second ends with the thread.
+    pub(super) fn start(&self, cx: &TaskCx) -> Option<(Opened, Running)> {
+        let disk = self.disk.as_ref()?;
+        let buffer = disk.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let ended = disk.ended.clone();
+        let running = match buffer.start(cx) {
+            Ok(running) => running,
+            Err(e) => {
+                ended.cancel();
+                let fault = Fault::fatal(format!("no thread for its disk buffer: {e}"));
+                return Some((Box::pin(async { Some(Err(fault)) }), Box::pin(std::future::ready(()))));
+            }
+        };
         let RunningBuffer { opened, done, sink_gone } = running;
-        match opened.await {
-            Ok(Ok(())) => start().await,
-            Ok(Err(fault)) => fail(&cx, fault.why().to_owned()),
-            // The end came first.
-            Err(_) => cx.health.set(State::Finished),
-        }
-        sink_gone.cancel();
-        done.await.ok();
-    });
-    Box::pin(async move { drop(both.await) })
+        drop(disk.sink_gone.set(sink_gone));
+        let opened = Box::pin(async move { opened.await.ok() });
+        let done = Box::pin(async move {
+            done.await.ok();
+            ended.cancel();
+        });
+        Some((opened, done))
+    }
 }
 
-fn fail(cx: &TaskCx, why: String) {
-    tracing::error!(component = %cx.site.id(), "failed for good: {why}");
-    cx.meter.error();
-    cx.health.set(State::Failed { why });
+/// Whether the files of a buffer could be opened; `None` when the end came first.
+pub(super) type Opened = BoxFuture<'static, Option<Result<(), Fault>>>;
+
+/// Starts a sink once its buffer is open.
+pub(super) async fn behind(opened: Opened, cx: TaskCx, start: impl FnOnce() -> Running + Send) {
+    match opened.await {
+        Some(Ok(())) => start().await,
+        Some(Err(fault)) => {
+            tracing::error!(component = %cx.site.id(), "failed for good: {fault}");
+            cx.meter.error();
+            cx.health.set(State::Failed { why: fault.why().to_owned() });
+        }
+        None => cx.health.set(State::Finished),
+    }
+}
+
+/// The directories of disk buffers under `state_dir` that hold events and belong to no sink of `pipelines`, each
+/// with how many.
+pub(super) fn unowned<'a>(
+    state_dir: &Path,
+    pipelines: impl Iterator<Item = &'a PipelinePlan>,
+) -> Vec<(PathBuf, u64)> {
+    let sinks = pipelines.flat_map(|p| &p.sinks).filter(|s| s.buffer.is_disk());
+    let owned: HashSet<PathBuf> = sinks.map(|s| disk::directory(state_dir, &s.sink.site)).collect();
+    let entries = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut all: Vec<PathBuf> =
+        entries(&state_dir.join("buffers")).iter().flat_map(|pipeline| entries(pipeline)).collect();
+    all.sort();
+    let storage = disk::storage::Disk;
+    let held = |dir: PathBuf| {
+        if owned.contains(&dir) || !disk::audit::is_buffer(&storage, &dir) {
+            return None;
+        }
+        let report = disk::audit::report(&storage, &dir, false).ok()?;
+        (report.waiting_events > 0).then_some((dir, report.waiting_events))
+    };
+    all.into_iter().filter_map(held).collect()
 }

@@ -7,9 +7,21 @@ use super::plan::PipelinePlan;
 use crate::config::{ComponentKind, Diagnostics, Node, Path, ServerOptions};
 use crate::flow::{BuildCx, Claim, Site};
 use crate::net::EntranceConfig;
+use crate::tail::CHECKPOINTS;
 
 /// The claim a `pipeline` sink makes on the pipeline it feeds; any number may make it.
 pub(super) const FEEDS: &str = "feeds pipeline";
+
+/// The names of the checkpoints that the sources of these pipelines write.
+pub(super) fn checkpoints<'a>(pipelines: impl Iterator<Item = &'a PipelinePlan>) -> Vec<String> {
+    let claims = pipelines.flat_map(|p| &p.sources).flat_map(|source| source.claims.iter());
+    claims.filter(|(what, _)| *what == CHECKPOINTS).map(|(_, name)| name.clone()).collect()
+}
+
+/// The pipeline that a component's claims say it feeds.
+pub(super) fn feeds<'a>(claims: &'a [(&'static str, String)]) -> Option<&'a str> {
+    claims.iter().find(|(what, _)| *what == FEEDS).map(|(_, name)| name.as_str())
+}
 
 /// The shared router's way in: its claim on the address, its guard and its certificates.
 pub(super) fn server(
@@ -42,7 +54,7 @@ pub(super) fn server(
 /// Reports every second claim of the same thing.
 pub(super) fn conflicts(claims: &[Claim], diagnostics: &mut Diagnostics) {
     let mut first: HashMap<(&str, &str), &Claim> = HashMap::new();
-    for claim in claims.iter().filter(|c| c.what != FEEDS) {
+    for claim in claims.iter().filter(|c| ![FEEDS, CHECKPOINTS].contains(&c.what)) {
         // Port 0 asks for any free port: no two conflict.
         if claim.what == "listen address" && claim.key.ends_with(":0") {
             continue;

@@ -7,7 +7,7 @@ use super::buffers::BufferPlan;
 use super::claims;
 use crate::config::{
     ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions, RootOptions,
-    Section,
+    Section, Table,
 };
 use crate::flow::{
     Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
@@ -20,6 +20,8 @@ use crate::registry;
 pub struct Plan {
     /// The options of the process.
     pub root: RootOptions,
+    /// What was written of them: the tree without its pipelines, to tell what a reload would change.
+    pub written: Node,
     /// The way in to the shared router, unless it is switched off.
     pub server: Option<EntranceConfig>,
     /// The pipelines, in the order of the config.
@@ -27,9 +29,12 @@ pub struct Plan {
 }
 
 /// One pipeline.
+#[derive(Clone)]
 pub struct PipelinePlan {
     /// Its name.
     pub name: Arc<str>,
+    /// What is written of its limit; nothing where it has none.
+    pub limit_written: Node,
     /// Its limit.
     pub rate_limit: Option<RateLimitOptions>,
     /// Where rows enter.
@@ -43,9 +48,15 @@ pub struct PipelinePlan {
 }
 
 /// One component: who it is and how to make it.
+#[derive(Clone)]
 pub struct Planned<F> {
     /// Who it is.
     pub site: Arc<Site>,
+    /// All that decides how it works: its own options as they are written, and what it inherits. Two components with
+    /// equal nodes are the same component.
+    pub config: Arc<Node>,
+    /// What it alone may have: an address, a route, a file, each as kind and key.
+    pub claims: Arc<[(&'static str, String)]>,
     /// Where it runs.
     pub placement: Placement,
     /// Makes a fresh one.
@@ -53,6 +64,7 @@ pub struct Planned<F> {
 }
 
 /// One sink, with what lies before it.
+#[derive(Clone)]
 pub struct PlannedSink {
     /// The sink.
     pub sink: Planned<SinkFactory>,
@@ -72,6 +84,8 @@ struct Planner<'a> {
 struct Place<'a> {
     pipeline: &'a Arc<str>,
     format: Option<&'a FormatOptions>,
+    /// The same as it is written.
+    format_written: Option<&'a Node>,
     kind: ComponentKind,
     index: usize,
 }
@@ -101,12 +115,22 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
         written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
     claims::conflicts(&planner.claims, planner.diagnostics);
     claims::links(&planner.claims, &mut pipelines, planner.diagnostics);
-    if planner.diagnostics.has_errors() { None } else { Some(Plan { root: root?, server, pipelines }) }
+    if planner.diagnostics.has_errors() {
+        return None;
+    }
+    Some(Plan { root: root?, written: without(tree, &["pipelines"]), server, pipelines })
 }
 
 /// An option of a pipeline that the root has read (and complained about) already.
 fn again<T: FromNode>(node: &Node, key: &str) -> Option<T> {
     T::from_node(node.get(key)?, &Path::root(), &mut Diagnostics::new())
+}
+
+/// A table without some of its keys.
+fn without(node: &Node, keys: &[&str]) -> Node {
+    let entries = node.as_table().map(Table::entries).unwrap_or_default();
+    let kept = entries.iter().filter(|e| !keys.contains(&e.key.as_str()));
+    Node::table(kept.map(|e| (e.key.clone(), e.node.clone())))
 }
 
 /// A pipeline's sections of one kind; those without a type were complained about already.
@@ -115,6 +139,22 @@ fn sections(node: &Node, at: &Path, kind: ComponentKind) -> Vec<Section> {
     let at = at.key(kind.plural());
     let read = |(i, node)| Section::from_node(node, &at.index(i), &mut Diagnostics::new());
     written.iter().enumerate().filter_map(read).collect()
+}
+
+/// What decides how a component works. A sink's buffer and filters lie before it and are compared by themselves.
+fn config_of(section: &Section, place: &Place<'_>) -> Node {
+    if place.kind != ComponentKind::Sink {
+        return section.node.clone();
+    }
+    let own = without(&section.node, &["buffer", "filters"]);
+    match place.format_written.filter(|_| own.get("format").is_none()) {
+        None => own,
+        Some(format) => {
+            let entries = own.as_table().map(Table::entries).unwrap_or_default();
+            let all = entries.iter().map(|e| (e.key.clone(), e.node.clone()));
+            Node::table(all.chain([("format".to_owned(), format.clone())]))
+        }
+    }
 }
 
 impl Planner<'_> {
@@ -135,7 +175,9 @@ impl Planner<'_> {
             }
         }
         let format: Option<FormatOptions> = again(node, "format");
-        let place = |kind, index| Place { pipeline: &name, format: format.as_ref(), kind, index };
+        let format_written = node.get("format");
+        let place =
+            |kind, index| Place { pipeline: &name, format: format.as_ref(), format_written, kind, index };
         let planned_sources = (sources.iter().enumerate())
             .filter_map(|(i, s)| self.source(s, &place(ComponentKind::Source, i)))
             .collect();
@@ -151,6 +193,7 @@ impl Planner<'_> {
         }
         PipelinePlan {
             name: name.clone(),
+            limit_written: node.get("rate_limit").cloned().unwrap_or_else(Node::empty),
             rate_limit: again(node, "rate_limit"),
             sources: planned_sources,
             filters: planned_filters,
@@ -231,9 +274,13 @@ impl Planner<'_> {
             diagnostics: self.diagnostics,
             claims: &mut self.claims,
         };
+        let before = cx.claims.len();
         let made = build(&mut reader, &mut cx);
+        let claims = self.claims[before..].iter().map(|c| (c.what, c.key.clone())).collect();
         let shared = shared(&mut reader, self.diagnostics);
         reader.finish(self.diagnostics);
-        Some((Planned { site: Arc::new(site), placement: descriptor.placement, make: made? }, shared?))
+        let (site, config) = (Arc::new(site), Arc::new(config_of(section, place)));
+        let placement = descriptor.placement;
+        Some((Planned { site, config, claims, placement, make: made? }, shared?))
     }
 }

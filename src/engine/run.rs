@@ -1,26 +1,30 @@
-//! Start and end of a whole plan. Start: listener, sinks, sources, each ready before the next. End, in the order
-//! of the flow: sources stop, chains finish, sinks empty their buffers, streams say goodbye; what is left at the
-//! deadline is dropped and counted.
+//! A whole process from start to end. Start: listener, sinks, sources, each ready before the next. In between:
+//! reloads. End, in the order of the flow: sources stop, chains finish, sinks empty their buffers, streams say
+//! goodbye; what is left at the deadline is dropped and counted.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::live::{Ground, Live};
+use super::memory;
 use super::plan::Plan;
-use super::supervise::{self, Running};
-use super::wire::{WiredPipeline, wire};
+use super::reload::{self, Engine};
+use super::requests::{Loader, Reloads};
+use super::supervise::Running;
+use super::watchdog;
 use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
-use crate::flow::{Board, Health, Intake, MeterSnapshot, PipelineEntry, Reason, Shared, State, TaskCx};
+use crate::flow::{Board, Health, Memory, MeterSnapshot, PipelineEntry, Reason, Shared, Site, State};
 use crate::net::entrance::BindError;
 use crate::net::{Entrance, EntranceConfig};
+use crate::tail::CheckpointNames;
 
-/// How often filters that hold rows are asked to let go.
-const TICK: Duration = Duration::from_millis(100);
 /// How long the start waits for components that are slow to bind or open before it goes on without them.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the shared server may take to say goodbye to its clients: at least, even after the deadline, and at most.
@@ -35,6 +39,8 @@ pub struct Services {
     pub state_dir: Arc<Path>,
     /// Serves the shared HTTP listener until shutdown, as a task of its own; given by the layer above, which knows the API.
     pub serve: Box<dyn FnOnce(Entrance, Shutdown) -> Running + Send>,
+    /// Reads the configuration anew; without it, reloads are refused.
+    pub load: Option<Loader>,
 }
 
 /// What is known once everything is started.
@@ -88,52 +94,36 @@ pub async fn run(
     };
     let server = entrance.as_ref().map(Entrance::local_addr);
     let encrypted = entrance.as_ref().is_some_and(Entrance::is_encrypted);
-    let timeout = plan.root.shutdown_timeout;
-    let fed: Vec<_> = plan.pipelines.iter().map(|p| (p.name.clone(), p.fed_by)).collect();
-    for (name, senders) in fed {
-        services.shared.get::<crate::flow::Links>().expect(&name, senders);
-    }
-    let pipelines: Vec<WiredPipeline> = plan.pipelines.into_iter().map(wire).collect();
     let board = services.shared.get::<Board>();
-    board.publish(pipelines.iter().map(|p| p.entry.clone()).collect());
-    let names = pipelines.iter().map(|p| p.name.to_string()).collect();
-    let intakes: Vec<Arc<Intake>> = pipelines.iter().map(|p| p.intake.clone()).collect();
+    let flow = shutdown.child();
+    let starting = Arc::new(AtomicBool::new(true));
+    let ground = Ground { shared: services.shared, state_dir: services.state_dir, flow, starting };
+    let Plan { root, written, pipelines, .. } = plan;
+    let names = super::claims::checkpoints(pipelines.iter());
+    ground.shared.get::<CheckpointNames>().set(names);
+    let mut lives: Vec<Live> = pipelines.into_iter().map(|plan| Live::wire(plan, &ground)).collect();
+    board.publish(lives.iter().map(Live::entry).collect());
+    let names = lives.iter().map(|live| live.plan.name.to_string()).collect();
 
-    let (flow, server_stop) = (shutdown.child(), Shutdown::new());
+    let server_stop = Shutdown::new();
     let mut serving = None;
     // Whoever connects earlier waits in the listener's queue, rather than hear that a stream is not there.
     let serve = || serving = entrance.map(|e| task::spawn((services.serve)(e, server_stop.clone())));
-    let running = match start(pipelines, &services.shared, &services.state_dir, &board, &flow, serve).await {
-        Ok(running) => running,
-        Err(failed) => {
-            flow.abort();
-            server_stop.abort();
-            return Err(failed);
-        }
-    };
+    if let Err(failed) = start(&mut lives, &ground, serve).await {
+        ground.flow.abort();
+        server_stop.abort();
+        return Err(failed);
+    }
+    ground.starting.store(false, Release);
     on_started(&Started { server, encrypted, pipelines: names });
 
-    let all = join_all(running);
-    tokio::pin!(all);
-    let mut deadline = None;
-    let forced = tokio::select! {
-        _ = &mut all => false,
-        () = shutdown.draining() => {
-            let end = *deadline.insert(clock::now() + timeout);
-            tokio::select! {
-                _ = &mut all => false,
-                () = tokio::time::sleep_until(end) => true,
-                () = shutdown.aborted() => true,
-            }
-        }
-    };
-    if forced {
-        flow.abort();
-        intakes.iter().flat_map(|i| i.branches()).for_each(|b| b.queue.abort());
-        // Aborted futures are dropped at their next await; a thread stuck in a system call is left behind.
-        tokio::time::timeout(Duration::from_millis(500), &mut all).await.ok();
-        intakes.iter().flat_map(|i| i.branches()).for_each(|b| b.queue.abort());
-    }
+    ground.shared.get::<Memory>().set_max(memory::bound(&root));
+    let beside =
+        [task::spawn(memory::watch(ground.shared.clone())), task::spawn(watchdog::watch(board.clone()))];
+    let mut engine = Engine { lives, root, written, ground };
+    let Ended { forced, deadline } = drive(&mut engine, services.load, &shutdown, &board).await;
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
+    let timeout = engine.root.shutdown_timeout;
     server_stop.drain();
     if let Some(serving) = serving {
         let now = clock::now();
@@ -156,6 +146,56 @@ pub async fn run(
     })
 }
 
+/// How the pipelines ended.
+struct Ended {
+    forced: bool,
+    /// By when they had to, if they were told to.
+    deadline: Option<clock::Instant>,
+}
+
+/// Keeps the pipelines going, reloads when asked, and ends them when told.
+async fn drive(engine: &mut Engine, load: Option<Loader>, shutdown: &Shutdown, board: &Arc<Board>) -> Ended {
+    let reloads = engine.ground.shared.get::<Reloads>();
+    if load.is_some() {
+        reloads.open();
+    }
+    loop {
+        let over: Vec<_> = engine.lives.iter().map(|live| live.over.clone()).collect();
+        tokio::select! {
+            _ = join_all(over.iter().map(|over| over.cancelled())) => {
+                reloads.close();
+                return Ended { forced: false, deadline: None };
+            }
+            () = shutdown.draining() => break,
+            answers = reloads.next() => {
+                let report = Arc::new(reload::reload(engine, load.as_ref(), board).await);
+                report.log();
+                for answer in answers {
+                    // Who asked may have gone away.
+                    answer.send(report.clone()).ok();
+                }
+            }
+        }
+    }
+    reloads.close();
+    let deadline = clock::now() + engine.root.shutdown_timeout;
+    let all = || join_all(engine.lives.iter().map(|live| live.over.cancelled()));
+    let forced = tokio::select! {
+        _ = all() => false,
+        () = tokio::time::sleep_until(deadline) => true,
+        () = shutdown.aborted() => true,
+    };
+    if forced {
+        let abort_queues = || engine.lives.iter().flat_map(|l| &l.sinks).for_each(|s| s.buffer.front.abort());
+        engine.ground.flow.abort();
+        abort_queues();
+        // Aborted futures are dropped at their next await; a thread stuck in a system call is left behind.
+        tokio::time::timeout(Duration::from_millis(500), all()).await.ok();
+        abort_queues();
+    }
+    Ended { forced, deadline: Some(deadline) }
+}
+
 /// Binds the shared listener.
 async fn bind(server: &EntranceConfig, shared: &Arc<Shared>) -> Result<Entrance, StartError> {
     server.bind_as("server", shared).await.map_err(|e| {
@@ -176,102 +216,60 @@ async fn bind(server: &EntranceConfig, shared: &Arc<Shared>) -> Result<Entrance,
     })
 }
 
-/// Starts all sinks, then, when they are ready, the shared server by `serve` and all sources. Each returned future is one pipeline. When a sink fails
-/// for good no source is started: rows that nobody can take are not read.
-async fn start(
-    pipelines: Vec<WiredPipeline>,
-    shared: &Arc<Shared>,
-    state_dir: &Arc<Path>,
-    board: &Board,
-    shutdown: &Shutdown,
-    serve: impl FnOnce(),
-) -> Result<Vec<Running>, StartError> {
+/// Starts all sinks, then, when they are ready, the shared server by `serve` and all sources. When a sink fails for
+/// good no source is started: rows that nobody can take are not read.
+async fn start(lives: &mut [Live], ground: &Ground, serve: impl FnOnce()) -> Result<(), StartError> {
     let mut waiting = Vec::new();
-    let mut begun = Vec::new();
-    for pipeline in pipelines {
-        let mut sinks = Vec::new();
-        for wired in pipeline.sinks {
-            // Sinks end when their buffer is closed and empty, not when sources are told to stop.
-            let cx = context(&wired, shared, state_dir, shutdown);
-            waiting.push(wired.health.clone());
-            sinks.push(supervise::start_sink(wired, cx));
+    for live in &mut *lives {
+        for i in 0..live.sinks.len() {
+            live.start_sink(i, ground);
+            waiting.push((live.sinks[i].planned.sink.site.clone(), live.sinks[i].health.clone()));
         }
-        begun.push((pipeline.intake, pipeline.sources, sinks));
     }
-    all_started(std::mem::take(&mut waiting), shutdown).await;
-    first_failure(board).map_or(Ok(()), Err)?;
+    started(waiting.iter().map(|(_, health)| health), &ground.flow).await;
+    failure(&waiting).map_or(Ok(()), |said| Err(start_error(&said)))?;
     serve();
-    let mut running = Vec::new();
-    for (intake, wired_sources, sinks) in begun {
-        let mut sources = Vec::new();
-        for wired in wired_sources {
-            let cx = context(&wired, shared, state_dir, shutdown);
-            waiting.push(wired.health.clone());
-            sources.push(supervise::start_source(wired, cx));
+    waiting.clear();
+    for live in &mut *lives {
+        live.hold_new();
+        live.shepherd();
+        for i in 0..live.sources.len() {
+            live.start_source(i, ground);
+            waiting.push((live.sources[i].planned.site.clone(), live.sources[i].health.clone()));
         }
-        let handle = task::spawn(pipeline(intake, sources, sinks, shutdown.clone()));
-        running.push(Box::pin(async move { drop(handle.await) }) as Running);
+        live.let_go();
     }
-    all_started(waiting, shutdown).await;
-    first_failure(board).map_or(Ok(running), Err)
-}
-
-fn context<F, E>(
-    wired: &super::wire::Wired<F, E>,
-    shared: &Arc<Shared>,
-    state_dir: &Arc<Path>,
-    shutdown: &Shutdown,
-) -> TaskCx {
-    TaskCx {
-        site: wired.planned.site.clone(),
-        shutdown: shutdown.clone(),
-        meter: wired.meter.clone(),
-        shared: shared.clone(),
-        state_dir: state_dir.clone(),
-        health: wired.health.clone(),
-    }
+    started(waiting.iter().map(|(_, health)| health), &ground.flow).await;
+    failure(&waiting).map_or(Ok(()), |said| Err(start_error(&said)))
 }
 
 /// Waits until all have started, but not beyond [`START_PATIENCE`], nor once shutdown has begun.
-async fn all_started(healths: Vec<Arc<Health>>, shutdown: &Shutdown) {
-    let started = join_all(healths.iter().map(|h| h.started()));
+pub(super) async fn started(healths: impl Iterator<Item = &Arc<Health>>, flow: &Shutdown) {
+    let started = join_all(healths.map(|h| h.started()));
     tokio::select! {
         done = tokio::time::timeout(START_PATIENCE, started) => drop(done),
-        () = shutdown.draining() => {}
+        () = flow.draining() => {}
     }
 }
 
-/// One pipeline from start to end: its sources, then the chain's last words, then its sinks.
-async fn pipeline(intake: Arc<Intake>, sources: Vec<Running>, sinks: Vec<Running>, shutdown: Shutdown) {
-    let sources = join_all(sources);
-    tokio::pin!(sources);
-    if intake.ticks() {
-        let mut beat = tokio::time::interval(TICK);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = &mut sources => break,
-                _ = beat.tick() => intake.tick().await,
-            }
-        }
-    } else {
-        sources.await;
-    }
-    tokio::select! {
-        () = intake.finish() => {}
-        () = shutdown.aborted() => {}
-    }
-    join_all(sinks).await;
+/// A component that failed for good before it was ever ready makes the start fail. The first one is returned, the
+/// others are logged here: whoever ordered the start reports one.
+pub(super) fn failure(components: &[(Arc<Site>, Arc<Health>)]) -> Option<String> {
+    let mut failed = components.iter().filter_map(|(site, health)| match health.state() {
+        State::Failed { why } => Some(format!("{}: {why}", site.id())),
+        _ => None,
+    });
+    let first = failed.next();
+    failed.for_each(|other| tracing::error!("{}", other.replace("\nhint: ", "; hint: ")));
+    first
 }
 
-/// A component that failed for good before it was ever ready makes the start fail.
-fn first_failure(board: &Board) -> Option<StartError> {
-    let said = failures(board).next()?;
-    let (message, hint) = match said.split_once("\nhint: ") {
+fn start_error(said: &str) -> StartError {
+    let (message, hint) = match said.split_once("\nhint: ").or_else(|| said.split_once("; hint: ")) {
         Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-        None => (said, None),
+        None => (said.to_owned(), None),
     };
-    Some(StartError { message, hint, exit_code: 69 })
+    StartError { message, hint, exit_code: 69 }
 }
 
 /// The components that are down for good, and why.

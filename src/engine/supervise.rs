@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
 
-use super::buffers;
-use super::wire::Wired;
+use super::plan::Planned;
 use crate::base::backoff::Backoff;
 use crate::base::clock;
 use crate::base::rng::Rng;
@@ -24,6 +25,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const BACKOFF_DRAINING_MAX: Duration = Duration::from_secs(1);
 /// A component that ran this long starts its backoff anew.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// The same reason for another start is logged once in this time.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How one start of a component ended.
 enum Ended {
@@ -52,30 +56,62 @@ enum Next {
     Aborted,
 }
 
+/// Who tells the operator that a component failed before it was ever ready: while this is set, whoever ordered the
+/// start, and it would be said twice otherwise.
+pub(super) type Starting = Arc<AtomicBool>;
+
 /// The restart policy of one component.
 struct Supervisor<'a> {
     cx: &'a TaskCx,
     backoff: Backoff,
+    starting: Starting,
+    /// Cancelled when another component takes the sink's queue over.
+    release: CancellationToken,
+    /// Whether it was ever at work.
+    was_ready: bool,
+    /// What was logged last, and when.
+    said: Option<(String, clock::Instant)>,
 }
 
 impl Supervisor<'_> {
-    fn new(cx: &TaskCx) -> Supervisor<'_> {
-        Supervisor { cx, backoff: Backoff::new(BACKOFF_INITIAL, BACKOFF_MAX, Rng::from_entropy()) }
+    fn new(cx: &TaskCx, starting: Starting, release: CancellationToken) -> Supervisor<'_> {
+        let backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_MAX, Rng::from_entropy());
+        Supervisor { cx, backoff, starting, release, was_ready: false, said: None }
+    }
+
+    /// Down for good.
+    fn failed(&self, why: String) -> Next {
+        if self.was_ready || !self.starting.load(Acquire) {
+            tracing::error!(component = %self.cx.site.id(), "failed for good: {}", one_line(&why));
+        }
+        self.cx.meter.error();
+        self.cx.health.set(State::Failed { why });
+        Next::Failed
+    }
+
+    /// Says why it starts again: the same reason once a minute only.
+    fn say(&mut self, why: &str, pause: Duration) {
+        let now = clock::now();
+        let known = |(last, at): &(String, clock::Instant)| last == why && now - *at < SAY_AGAIN_AFTER;
+        if self.said.as_ref().is_some_and(known) {
+            return;
+        }
+        self.said = Some((why.to_owned(), now));
+        tracing::error!(component = %self.cx.site.id(), "{}; starting again in {pause:.1?}", one_line(why));
     }
 
     /// Runs one start and waits out the pause before the next, if there is to be one. Once
     /// shutdown has begun a source is not started again (`stop_when_draining`); a sink is, at once.
     async fn once(&mut self, run: impl Future<Output = Result<(), Fault>>, stop_when_draining: bool) -> Next {
         let started = clock::now();
-        let (why, after) = match guarded(run, self.cx).await {
+        let ended = guarded(run, self.cx).await;
+        self.was_ready |= self.cx.health.state() == State::Ready;
+        let (why, after) = match ended {
             Ended::Ok => return Next::Finished,
             Ended::Aborted => return Next::Aborted,
-            Ended::Fault(Fault::Fatal { why }) => {
-                tracing::error!(component = %self.cx.site.id(), "failed for good: {}", one_line(&why));
-                self.cx.meter.error();
-                self.cx.health.set(State::Failed { why });
-                return Next::Failed;
-            }
+            Ended::Fault(Fault::Fatal { why }) => return self.failed(why),
+            Ended::Fault(Fault::Unavailable { why }) if !self.was_ready => return self.failed(why),
+            Ended::Fault(Fault::Unavailable { why }) => (why, None),
             Ended::Fault(Fault::Retry { why, after }) => (why, after),
             Ended::Panic(why) => (format!("bug in the component: {why}"), None),
         };
@@ -87,12 +123,13 @@ impl Supervisor<'_> {
         if draining {
             pause = pause.min(BACKOFF_DRAINING_MAX);
         }
-        tracing::error!(component = %self.cx.site.id(), "{}; starting again in {pause:.1?}", one_line(&why));
+        self.say(&why, pause);
         self.cx.meter.error();
         self.cx.health.set(State::Restarting { why });
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.cx.shutdown.aborted() => return Next::Aborted,
+            () = self.release.cancelled() => return Next::Finished,
             () = self.cx.shutdown.draining(), if stop_when_draining || !draining => {
                 if stop_when_draining {
                     return Next::Finished;
@@ -109,8 +146,8 @@ fn one_line(why: &str) -> String {
     why.replace("\nhint: ", " (hint: ").replace('\n', "; ") + if why.contains("\nhint: ") { ")" } else { "" }
 }
 
-async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx) {
-    let mut supervisor = Supervisor::new(&cx);
+async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx, starting: Starting) {
+    let mut supervisor = Supervisor::new(&cx, starting, CancellationToken::new());
     loop {
         let mut source = make();
         match supervisor.once(source.run(&out, &cx), true).await {
@@ -122,8 +159,8 @@ async fn supervise_source(make: SourceFactory, out: Outlet, cx: TaskCx) {
 }
 
 /// `keeps`: what the sink does not take stays in its buffer for the next run.
-async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, keeps: bool) {
-    let mut supervisor = Supervisor::new(&cx);
+async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, starting: Starting, keeps: bool) {
+    let mut supervisor = Supervisor::new(&cx, starting, inlet.release_token());
     loop {
         let mut sink = make();
         let next = supervisor.once(sink.run(&mut inlet, &cx), false).await;
@@ -161,25 +198,26 @@ async fn refuse(inlet: &mut Inlet, cx: &TaskCx) {
 pub(super) type Running = futures_util::future::BoxFuture<'static, ()>;
 
 /// Starts a source where it belongs.
-pub(super) fn start_source(wired: Wired<SourceFactory, Outlet>, cx: TaskCx) -> Running {
-    let name = wired.planned.site.type_name;
-    place(wired.planned.placement, name, cx.clone(), supervise_source(wired.planned.make, wired.end, cx))
+pub(super) fn start_source(
+    planned: &Planned<SourceFactory>,
+    out: Outlet,
+    cx: TaskCx,
+    starting: Starting,
+) -> Running {
+    let run = supervise_source(planned.make.clone(), out, cx.clone(), starting);
+    place(planned.placement, planned.site.type_name, cx, run)
 }
 
 /// Starts a sink where it belongs.
-pub(super) fn start_sink(mut wired: Wired<SinkFactory, Inlet>, cx: TaskCx) -> Running {
-    let name = wired.planned.site.type_name;
-    let disk = wired.disk.take();
-    let keeps = disk.is_some();
-    let outer = cx.clone();
-    let start = move || {
-        let supervised = supervise_sink(wired.planned.make, wired.end, cx.clone(), keeps);
-        place(wired.planned.placement, name, cx, supervised)
-    };
-    match disk {
-        Some(disk) => buffers::start_behind(disk, outer, start),
-        None => start(),
-    }
+pub(super) fn start_sink(
+    planned: &Planned<SinkFactory>,
+    inlet: Inlet,
+    cx: TaskCx,
+    starting: Starting,
+    keeps: bool,
+) -> Running {
+    let run = supervise_sink(planned.make.clone(), inlet, cx.clone(), starting, keeps);
+    place(planned.placement, planned.site.type_name, cx, run)
 }
 
 fn place(

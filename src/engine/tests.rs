@@ -19,7 +19,9 @@ pub(super) fn planned(config: &serde_json::Value) -> Result<Plan, Vec<String>> {
 
 pub(super) fn services(shared: &Arc<Shared>) -> Services {
     let state_dir = std::env::temp_dir().as_path().into();
-    Services { shared: shared.clone(), state_dir, serve: Box::new(|_, _| Box::pin(std::future::ready(()))) }
+    let serve =
+        Box::new(|_, _| Box::pin(std::future::ready(())) as futures_util::future::BoxFuture<'static, ()>);
+    Services { shared: shared.clone(), state_dir, serve, load: None }
 }
 
 fn generate(count: u64) -> serde_json::Value {

@@ -25,6 +25,12 @@ pub enum Fault {
         /// The least wait before the next start.
         after: Option<Duration>,
     },
+    /// Something the component cannot do without is taken, such as its port: at the start that makes the start fail,
+    /// later it may pass, as [`Fault::Retry`].
+    Unavailable {
+        /// What failed, with the path or address, and why.
+        why: String,
+    },
     /// Will not pass by itself: the component stays down, readiness says so, the rest of the process goes on.
     Fatal {
         /// What failed, with the path or address, and why.
@@ -38,6 +44,11 @@ impl Fault {
         Fault::Retry { why: why.into(), after: None }
     }
 
+    /// A fault that makes a start fail, and may pass later.
+    pub fn unavailable(why: impl Into<String>) -> Fault {
+        Fault::Unavailable { why: why.into() }
+    }
+
     /// A fault that will not pass by itself.
     pub fn fatal(why: impl Into<String>) -> Fault {
         Fault::Fatal { why: why.into() }
@@ -46,7 +57,7 @@ impl Fault {
     /// What failed.
     pub fn why(&self) -> &str {
         match self {
-            Fault::Retry { why, .. } | Fault::Fatal { why } => why,
+            Fault::Retry { why, .. } | Fault::Unavailable { why } | Fault::Fatal { why } => why,
         }
     }
 }

@@ -4,9 +4,11 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::meter::Meter;
+use crate::base::clock;
 use crate::base::shutdown::Shutdown;
 use crate::config::ComponentKind;
 
@@ -66,29 +68,63 @@ impl State {
 
 /// A component's state, written by its supervisor and read by status.
 #[derive(Debug)]
-pub struct Health(tokio::sync::watch::Sender<State>);
+pub struct Health {
+    state: tokio::sync::watch::Sender<State>,
+    last_error: Mutex<Option<LastError>>,
+    /// Seconds without progress while work waits, 0 when it moves.
+    stalled: AtomicU64,
+}
+
+/// The last fault of a component; it stays known after the component has recovered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    /// What failed.
+    pub why: String,
+    /// When, in nanoseconds since the Unix epoch.
+    pub unix_nanos: i64,
+}
 
 impl Default for Health {
     fn default() -> Health {
-        Health(tokio::sync::watch::Sender::new(State::Starting))
+        let state = tokio::sync::watch::Sender::new(State::Starting);
+        Health { state, last_error: Mutex::default(), stalled: AtomicU64::new(0) }
     }
 }
 
 impl Health {
     /// The state now.
     pub fn state(&self) -> State {
-        self.0.borrow().clone()
+        self.state.borrow().clone()
     }
 
     /// Changes the state.
     pub fn set(&self, state: State) {
-        self.0.send_replace(state);
+        if let State::Restarting { why } | State::Failed { why } = &state {
+            let error = LastError { why: why.clone(), unix_nanos: clock::unix_nanos() };
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+        self.state.send_replace(state);
+    }
+
+    /// The last fault, if there ever was one.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says for how many seconds the component has not moved while work waited; 0: it moves.
+    pub fn set_stalled(&self, seconds: u64) {
+        self.stalled.store(seconds, Relaxed);
+    }
+
+    /// What [`Health::set_stalled`] said last.
+    pub fn stalled(&self) -> u64 {
+        self.stalled.load(Relaxed)
     }
 
     /// Waits until the component has left [`State::Starting`]. Cancel-safe.
     pub async fn started(&self) {
         // The sender lives in `self`, so waiting cannot fail.
-        self.0.subscribe().wait_for(|s| *s != State::Starting).await.ok();
+        self.state.subscribe().wait_for(|s| *s != State::Starting).await.ok();
     }
 }
 

@@ -14,33 +14,18 @@ pub struct Links {
     by_name: Mutex<HashMap<String, Arc<Link>>>,
 }
 
+/// The way into one pipeline.
 #[derive(Debug)]
-struct Link {
+pub struct Link {
     entrance: watch::Sender<Option<Outlet>>,
     senders: watch::Sender<usize>,
 }
 
 impl Links {
-    /// Says how many sinks feed the pipeline `name`; called before any of them or its source starts.
-    pub fn expect(&self, name: &str, senders: usize) {
-        self.link(name).senders.send_replace(senders);
-    }
-
-    /// Lets senders into `entrance`, and waits until the last expected sender has ended. Cancel-safe; after a
-    /// cancellation the entrance stays until it is replaced.
-    pub async fn receive(&self, name: &str, entrance: Outlet) {
-        let link = self.link(name);
-        link.entrance.send_replace(Some(entrance));
-        // The sender lives in `link`, so waiting cannot fail.
-        link.senders.subscribe().wait_for(|n| *n == 0).await.ok();
-    }
-
-    /// The way into the pipeline `name`; waits until its source has started. Cancel-safe.
-    pub async fn entrance(&self, name: &str) -> Option<Outlet> {
-        let link = self.link(name);
-        let mut entrance = link.entrance.subscribe();
-        let there = entrance.wait_for(Option::is_some).await.ok()?;
-        there.clone()
+    /// A sink that feeds the pipeline `name` is about to be started; said before its source starts, and before a
+    /// sender that this one replaces has ended.
+    pub fn sender_starts(&self, name: &str) {
+        self.link(name).senders.send_modify(|n| *n += 1);
     }
 
     /// One sender has sent all it ever will.
@@ -48,9 +33,36 @@ impl Links {
         self.link(name).senders.send_modify(|n| *n = n.saturating_sub(1));
     }
 
-    fn link(&self, name: &str) -> Arc<Link> {
+    /// Lets senders into `entrance`, and waits until the last sender has ended. Cancel-safe; after a cancellation
+    /// the entrance stays until it is replaced.
+    pub async fn receive(&self, name: &str, entrance: Outlet) {
+        let link = self.link(name);
+        link.entrance.send_replace(Some(entrance));
+        // The sender lives in `link`, so waiting cannot fail.
+        link.senders.subscribe().wait_for(|n| *n == 0).await.ok();
+    }
+
+    /// The way into the pipeline `name`, whether or not it has started.
+    pub fn link(&self, name: &str) -> Arc<Link> {
         let mut links = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Link { entrance: watch::Sender::new(None), senders: watch::Sender::new(0) });
         links.entry(name.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// Forgets the pipelines that are no longer there.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| keep(name));
+    }
+}
+
+impl Link {
+    /// The way in as it is now; waits until the pipeline's source has started. Cancel-safe.
+    pub async fn entrance(&self) -> Option<Outlet> {
+        if let Some(there) = &*self.entrance.borrow() {
+            return Some(there.clone());
+        }
+        let mut entrance = self.entrance.subscribe();
+        let there = entrance.wait_for(Option::is_some).await.ok()?;
+        there.clone()
     }
 }

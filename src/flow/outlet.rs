@@ -2,14 +2,17 @@
 //! read the rows and while they are still in its cache; the only queues of a pipeline are those before its sinks.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{Either, join_all};
 use smallvec::{SmallVec, smallvec};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::chain::Chain;
 use super::limit::TokenBucket;
+use super::memory::Memory;
 use super::meter::{Meter, Reason};
 use super::queue::Queue;
 use crate::base::clock;
@@ -31,22 +34,35 @@ pub struct RateLimit {
 const GATHER_MAX: Duration = Duration::from_millis(100);
 
 /// One sink of the fan-out: its own filters, then its buffer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Branch {
     /// The sink's own filters; they see rows that the pipeline's chain let through.
-    pub chain: Option<Mutex<Chain>>,
+    pub chain: Option<Arc<Mutex<Chain>>>,
     /// The sink's buffer.
     pub queue: Arc<Queue>,
+}
+
+/// What lies behind the entrance of a pipeline: its limit, its filters and the ways to its sinks. A reload makes a
+/// new one of the parts that stay and those that change.
+#[derive(Debug)]
+pub struct Course {
+    /// The pipeline's limit.
+    pub limit: Option<Arc<Mutex<RateLimit>>>,
+    /// The pipeline's filters.
+    pub chain: Arc<Mutex<Chain>>,
+    /// The sinks' entrances, in the order of the config.
+    pub branches: Vec<Branch>,
+    /// Cancelled when nobody is on this course any more.
+    _gone: DropGuard,
+    left: CancellationToken,
 }
 
 /// The entrance of a pipeline, shared by its sources.
 #[derive(Debug)]
 pub struct Intake {
-    limit: Option<Mutex<RateLimit>>,
+    course: RwLock<Arc<Course>>,
     /// Sources that wait for tokens get them in turn.
     turn: tokio::sync::Mutex<()>,
-    chain: Mutex<Chain>,
-    branches: Vec<Branch>,
     meter: Arc<Meter>,
 }
 
@@ -64,11 +80,76 @@ impl Drop for Passage<'_> {
     }
 }
 
+impl Course {
+    /// A course of these parts.
+    pub fn new(
+        limit: Option<Arc<Mutex<RateLimit>>>,
+        chain: Arc<Mutex<Chain>>,
+        branches: Vec<Branch>,
+    ) -> Arc<Course> {
+        let left = CancellationToken::new();
+        Arc::new(Course { limit, chain, branches, _gone: left.clone().drop_guard(), left })
+    }
+
+    /// Cancelled once the course was dropped by all: no row is on its way to one of its sinks any more.
+    pub fn left(&self) -> CancellationToken {
+        self.left.clone()
+    }
+
+    fn ticks(&self) -> bool {
+        let own = |chain: &Arc<Mutex<Chain>>| lock(chain).ticks();
+        own(&self.chain) || self.branches.iter().any(|b| b.chain.as_ref().is_some_and(own))
+    }
+
+    /// Everything that filters hold goes on to the sinks, except in the chains that `successor` has as well.
+    pub async fn flush(&self, successor: Option<&Course>) {
+        let goes_on = |chain: &Arc<Mutex<Chain>>| {
+            let chains = successor
+                .iter()
+                .flat_map(|s| s.branches.iter().filter_map(|b| b.chain.as_ref()).chain([&s.chain]));
+            chains.into_iter().any(|other| Arc::ptr_eq(chain, other))
+        };
+        if !goes_on(&self.chain) {
+            let released = lock(&self.chain).finish();
+            self.fan_out(released).await;
+        }
+        for branch in &self.branches {
+            let Some(chain) = branch.chain.as_ref().filter(|chain| !goes_on(chain)) else { continue };
+            let released = lock(chain).finish();
+            branch.push(released).await;
+        }
+    }
+
+    /// Hands each batch to every sink, to all at once: a full `block` buffer keeps nothing from the other sinks. The
+    /// sinks' own filters run now, the rest when polled. When cancelled, each sink counts what it did not get.
+    fn fan_out(&self, batches: SmallVec<[Batch; 2]>) -> impl Future<Output = ()> + Send + '_ {
+        match self.branches.as_slice() {
+            [only] => Either::Left(only.take(batches)),
+            branches => {
+                // Before the ways part, so that all sinks share one copy and its encodings.
+                let batches: SmallVec<[Batch; 2]> = batches.into_iter().map(Batch::compacted).collect();
+                let takes = join_all(branches.iter().map(|branch| branch.take(batches.clone())));
+                batches.into_iter().for_each(|b| b.settle(Outcome::Delivered));
+                Either::Right(takes.map(drop))
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Intake {
     /// An entrance that counts on the pipeline's `meter`.
     pub fn new(limit: Option<RateLimit>, chain: Chain, branches: Vec<Branch>, meter: Arc<Meter>) -> Intake {
-        let (limit, turn) = (limit.map(Mutex::new), tokio::sync::Mutex::default());
-        Intake { limit, turn, chain: Mutex::new(chain), branches, meter }
+        let limit = limit.map(|limit| Arc::new(Mutex::new(limit)));
+        Intake::onto(Course::new(limit, Arc::new(Mutex::new(chain)), branches), meter)
+    }
+
+    /// The same onto a course.
+    pub fn onto(course: Arc<Course>, meter: Arc<Meter>) -> Intake {
+        Intake { course: RwLock::new(course), turn: tokio::sync::Mutex::default(), meter }
     }
 
     /// The pipeline's meter.
@@ -76,52 +157,60 @@ impl Intake {
         &self.meter
     }
 
-    /// The sinks' entrances, in the order of the config.
-    pub fn branches(&self) -> &[Branch] {
-        &self.branches
+    /// What lies behind it now.
+    pub fn course(&self) -> Arc<Course> {
+        self.course.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Leads all rows that come from now on onto another course, and returns the one before. Rows that were under
+    /// way go on to where they were going; the caller flushes the filters that are not in use any more.
+    pub fn lead(&self, course: Arc<Course>) -> Arc<Course> {
+        std::mem::replace(&mut *self.course.write().unwrap_or_else(PoisonError::into_inner), course)
     }
 
     /// Whether some filter wants [`Intake::tick`].
     pub fn ticks(&self) -> bool {
-        let own = |chain: &Mutex<Chain>| chain.lock().unwrap_or_else(PoisonError::into_inner).ticks();
-        own(&self.chain) || self.branches.iter().any(|b| b.chain.as_ref().is_some_and(own))
+        self.course().ticks()
     }
 
     /// Lets filters release what they held long enough.
     pub async fn tick(&self) {
-        let now = clock::now();
-        let released = self.chain.lock().unwrap_or_else(PoisonError::into_inner).tick(now);
-        self.fan_out(released).await;
-        self.release_branches(|chain| chain.tick(now)).await;
-    }
-
-    /// The sources have ended: everything held goes on to the sinks, and their queues close.
-    pub async fn finish(&self) {
-        let released = self.chain.lock().unwrap_or_else(PoisonError::into_inner).finish();
-        self.fan_out(released).await;
-        self.release_branches(Chain::finish).await;
-        self.branches.iter().for_each(|b| b.queue.close());
-    }
-
-    async fn release_branches(&self, call: impl Fn(&mut Chain) -> SmallVec<[Batch; 2]>) {
-        for branch in &self.branches {
+        let (now, course) = (clock::now(), self.course());
+        let released = lock(&course.chain).tick(now);
+        course.fan_out(released).await;
+        for branch in &course.branches {
             let Some(chain) = &branch.chain else { continue };
-            let released = call(&mut chain.lock().unwrap_or_else(PoisonError::into_inner));
+            let released = lock(chain).tick(now);
             branch.push(released).await;
         }
     }
 
+    /// The sources have ended: everything held goes on to the sinks, and their queues close.
+    pub async fn finish(&self) {
+        let course = self.course();
+        course.flush(None).await;
+        course.branches.iter().for_each(|b| b.queue.close());
+    }
+
+    /// Whether rows wait before one of its sinks.
+    fn waits(&self) -> bool {
+        self.course().branches.iter().any(|branch| branch.queue.meter().snapshot().queued_events > 0)
+    }
+
     /// Returns how many events the rate limit refused: the last ones of those that were not too long.
-    async fn enter(&self, mut batch: Batch) -> u64 {
+    async fn enter(&self, mut batch: Batch, memory: Option<&Memory>) -> u64 {
         self.meter.received(batch.events(), batch.bytes());
         let mut passage = Passage { meter: &self.meter, events: batch.events() };
-        let Some(limit) = &self.limit else {
+        if let Some(memory) = memory {
+            memory.room(|| self.waits()).await;
+        }
+        let Some(limit) = self.course().limit.clone() else {
             self.pass(batch, &mut passage).await;
             return 0;
         };
-        self.drop_oversize(limit, &mut batch, &mut passage);
+        self.drop_oversize(&limit, &mut batch, &mut passage);
         while !batch.is_empty() {
-            let admitted = self.tokens(limit, batch.events()).await;
+            let (admitted, waits) = self.tokens(batch.events()).await;
             if admitted == batch.events() {
                 self.pass(batch, &mut passage).await;
                 return 0;
@@ -130,7 +219,7 @@ impl Intake {
                 let piece = batch.split_to(admitted);
                 self.pass(piece, &mut passage).await;
             }
-            if !self.waits(limit) {
+            if !waits {
                 let refused = batch.events();
                 self.meter.dropped(Reason::RateLimit, refused);
                 passage.events -= refused;
@@ -143,24 +232,23 @@ impl Intake {
         0
     }
 
-    /// Whether the limit makes sources wait.
-    fn waits(&self, limit: &Mutex<RateLimit>) -> bool {
-        limit.lock().unwrap_or_else(PoisonError::into_inner).block
-    }
-
-    /// How many of `wanted` events may pass now. Under the policy `block` it waits for its turn, then until there
-    /// are enough tokens, or some and [`GATHER_MAX`] has passed.
-    async fn tokens(&self, limit: &Mutex<RateLimit>, wanted: u64) -> u64 {
-        let _turn = if self.waits(limit) { Some(self.turn.lock().await) } else { None };
+    /// How many of `wanted` events may pass now, and whether the others may wait. Under the policy `block` it waits
+    /// for its turn, then until there are enough tokens, or some and [`GATHER_MAX`] has passed. A reload may change
+    /// the limit or lift it meanwhile.
+    async fn tokens(&self, wanted: u64) -> (u64, bool) {
+        let waits = |limit: &Arc<Mutex<RateLimit>>| lock(limit).block;
+        let _turn =
+            if self.course().limit.as_ref().is_some_and(waits) { Some(self.turn.lock().await) } else { None };
         let mut gathered = false;
         loop {
             let wait = {
-                let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(limit) = self.course().limit.clone() else { return (wanted, true) };
+                let mut limit = lock(&limit);
                 let (block, now) = (limit.block, clock::now());
-                let Some(bucket) = &mut limit.bucket else { return wanted };
+                let Some(bucket) = &mut limit.bucket else { return (wanted, block) };
                 let there = bucket.available(now);
                 if !block || there >= wanted || (gathered && there > 0) {
-                    return bucket.take_up_to(wanted, now);
+                    return (bucket.take_up_to(wanted, now), block);
                 }
                 bucket.wait_for(wanted)
             };
@@ -170,8 +258,7 @@ impl Intake {
     }
 
     fn drop_oversize(&self, limit: &Mutex<RateLimit>, batch: &mut Batch, passage: &mut Passage<'_>) {
-        let max = limit.lock().unwrap_or_else(PoisonError::into_inner).event_bytes_max;
-        let Some(max) = max else { return };
+        let Some(max) = lock(limit).event_bytes_max else { return };
         if batch.bytes() <= max {
             return;
         }
@@ -188,31 +275,22 @@ impl Intake {
 
     async fn pass(&self, batch: Batch, passage: &mut Passage<'_>) {
         let events = batch.events();
-        let passed = {
-            let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-            if chain.is_empty() { smallvec![batch] } else { chain.apply(batch) }
+        let course;
+        let under_way = {
+            // Held while filters run: once a reload has led rows elsewhere, nobody enters the old filters.
+            let current = self.course.read().unwrap_or_else(PoisonError::into_inner);
+            course = current.clone();
+            let passed = {
+                let mut chain = lock(&course.chain);
+                if chain.is_empty() { smallvec![batch] } else { chain.apply(batch) }
+            };
+            passage.events -= events;
+            let (out, bytes) = passed.iter().fold((0, 0), |(e, n), b| (e + b.events(), n + b.bytes()));
+            self.meter.delivered(out, bytes);
+            self.meter.filtered(events.saturating_sub(out));
+            course.fan_out(passed)
         };
-        passage.events -= events;
-        let (out, bytes) = passed.iter().fold((0, 0), |(e, n), b| (e + b.events(), n + b.bytes()));
-        self.meter.delivered(out, bytes);
-        self.meter.filtered(events.saturating_sub(out));
-        self.fan_out(passed).await;
-    }
-
-    /// Hands each batch to every sink, to all at once: a full `block` buffer keeps nothing from the other sinks.
-    /// When cancelled, each sink counts what it did not get.
-    async fn fan_out(&self, batches: SmallVec<[Batch; 2]>) {
-        match self.branches.as_slice() {
-            [] => batches.into_iter().for_each(|b| b.settle(Outcome::Delivered)),
-            [only] => only.take(batches).await,
-            branches => {
-                // Before the ways part, so that all sinks share one copy and its encodings.
-                let batches: SmallVec<[Batch; 2]> = batches.into_iter().map(Batch::compacted).collect();
-                let takes = join_all(branches.iter().map(|branch| branch.take(batches.clone())));
-                batches.into_iter().for_each(|b| b.settle(Outcome::Delivered));
-                takes.await;
-            }
-        }
+        under_way.await;
     }
 }
 
@@ -244,12 +322,20 @@ impl Branch {
 pub struct Outlet {
     intake: Arc<Intake>,
     meter: Arc<Meter>,
+    memory: Option<Arc<Memory>>,
 }
 
 impl Outlet {
     /// The way into `intake` for the source that counts on `meter`.
     pub fn new(intake: Arc<Intake>, meter: Arc<Meter>) -> Outlet {
-        Outlet { intake, meter }
+        Outlet { intake, meter, memory: None }
+    }
+
+    /// The same, waiting while `memory` is over its bound and rows wait in the pipeline. Not for links between
+    /// pipelines: there, waiting would keep rows in memory.
+    #[must_use]
+    pub fn bounded_by(self, memory: Arc<Memory>) -> Outlet {
+        Outlet { memory: Some(memory), ..self }
     }
 
     /// Sends a batch through the pipeline's limit and filters to all its sinks; waits where a policy says `block`.
@@ -269,13 +355,14 @@ impl Outlet {
             batch.settle(Outcome::Delivered);
             return 0;
         }
-        self.intake.enter(batch).await
+        let memory = self.memory.as_deref().filter(|memory| memory.is_over());
+        self.intake.enter(batch, memory).await
     }
 
     /// The longest event that the pipeline's rate limit lets in, in bytes.
     pub fn event_bytes_max(&self) -> Option<u64> {
-        let limit = self.intake.limit.as_ref()?;
-        limit.lock().unwrap_or_else(PoisonError::into_inner).event_bytes_max
+        let limit = self.intake.course().limit.clone()?;
+        lock(&limit).event_bytes_max
     }
 
     /// The source's meter, to count what it drops before sending.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::chain::Chain;
 use super::limit::TokenBucket;
+use super::memory::Memory;
 use super::meter::{Meter, Reason};
 use super::outlet::{Branch, Intake, Outlet, RateLimit};
 use super::queue::{Bounds, Inlet, Queue, WhenFull};
@@ -100,4 +101,31 @@ async fn survivors_are_copied_once_for_all_sinks() {
     outlet(&intake).send(batch).await;
     let (a, b) = (a_inlet.try_recv().unwrap(), b_inlet.try_recv().unwrap());
     assert_eq!(a.batch().arena().text().as_ptr(), b.batch().arena().text().as_ptr());
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_max_memory_sources_wait_for_their_own_sinks_and_no_others() {
+    let memory = Arc::new(Memory::default());
+    memory.set_max(Some(100));
+    let (slow, mut inlet, _) = branch(1000, WhenFull::DropNewest);
+    let (idle, _other, other) = branch(1000, WhenFull::DropNewest);
+    let behind = outlet(&intake(None, vec![slow])).bounded_by(memory.clone());
+    let at_rest = outlet(&intake(None, vec![idle])).bounded_by(memory.clone());
+    behind.send(numbered(0..5)).await;
+    memory.measured(101, 0);
+    let sent = task::spawn(async move { behind.send(numbered(5..6)).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!sent.is_finished(), "its sink is behind");
+    at_rest.send(numbered(0..1)).await;
+    assert_eq!(other.snapshot().queued_events, 1, "nothing waited there: waiting would free nothing");
+    while let Some(lease) = inlet.try_recv() {
+        lease.delivered();
+    }
+    sent.await.unwrap();
+    memory.measured(101, 0);
+    assert!(memory.is_over());
+    memory.measured(99, 120);
+    assert!(memory.is_over(), "what the system counts matters too");
+    memory.set_max(None);
+    assert!(!memory.is_over());
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::meter::{Meter, Reason};
 use crate::batch::{Batch, Outcome};
@@ -36,7 +37,8 @@ pub struct Bounds {
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
-    bounds: Bounds,
+    /// A reload may change them while rows wait.
+    bounds: Mutex<Bounds>,
     meter: Arc<Meter>,
     /// The second queue of one buffer: rows were counted as received, and are counted as queued, elsewhere.
     relay: bool,
@@ -114,6 +116,7 @@ impl Queue {
         let state = Mutex::new(State::default());
         let (readable, writable) = (Notify::new(), Notify::new());
         let turn = tokio::sync::Mutex::default();
+        let bounds = Mutex::new(bounds);
         Arc::new(Queue { state, bounds, meter, relay: false, readable, writable, turn })
     }
 
@@ -155,9 +158,20 @@ impl Queue {
         &self.meter
     }
 
+    /// Its bounds now.
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the bounds; what waits stays, also where it is more than they allow.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) = bounds;
+        self.writable.notify_waiters();
+    }
+
     /// Whether pushing may wait.
     pub fn blocks(&self) -> bool {
-        self.bounds.when_full == WhenFull::Block
+        self.bounds().when_full == WhenFull::Block
     }
 
     /// Adds a batch, waiting for its turn and for room if the policy is `block`. Rows count as received once they
@@ -191,7 +205,7 @@ impl Queue {
             self.drop_rows(batch, Reason::Aborted, Outcome::Lost);
             return true;
         }
-        match self.bounds.when_full {
+        match self.bounds().when_full {
             WhenFull::Block => {
                 let room = self.room(&state, &batch);
                 // Waiting for a good part of the buffer keeps pieces large: a full buffer that frees one row at a
@@ -200,7 +214,7 @@ impl Queue {
                     self.receive(&batch);
                     self.append(&mut state, batch);
                 } else {
-                    if room > 0 && (room * 2 >= self.bounds.events_max || state.events == 0) {
+                    if room > 0 && (room * 2 >= self.bounds().events_max || state.events == 0) {
                         let piece = batch.split_to(room);
                         self.receive(&piece);
                         self.append(&mut state, piece);
@@ -236,17 +250,17 @@ impl Queue {
     /// How many of the batch's rows may enter now.
     fn room(&self, state: &State, batch: &Batch) -> u64 {
         if state.events == 0 {
-            return self.bounds.events_max.min(batch.events());
+            return self.bounds().events_max.min(batch.events());
         }
-        if state.bytes + batch.weight() > self.bounds.bytes_max {
+        if state.bytes + batch.weight() > self.bounds().bytes_max {
             return 0;
         }
-        self.bounds.events_max.saturating_sub(state.events).min(batch.events())
+        self.bounds().events_max.saturating_sub(state.events).min(batch.events())
     }
 
     /// Drops the oldest waiting rows, and of a batch larger than the buffer its own oldest.
     fn make_room(&self, state: &mut State, batch: &mut Batch) {
-        let Bounds { events_max, bytes_max, .. } = self.bounds;
+        let Bounds { events_max, bytes_max, .. } = self.bounds();
         if batch.events() > events_max {
             let oldest = batch.split_to(batch.events() - events_max);
             self.drop_rows(oldest, Reason::BufferFullOldest, Outcome::Dropped);
@@ -298,11 +312,22 @@ impl Queue {
     }
 
     /// Drops everything that waits, and what leases still give back, counted as aborted; for the end of a deadline.
+    /// Receipts report it lost, so that a source that can reads it again.
     pub fn abort(&self) {
+        self.end(Outcome::Lost);
+    }
+
+    /// The same for a sink that the configuration no longer has: its rows are counted as aborted, and receipts report
+    /// them dropped, as the sinks that are still there must not get them twice.
+    pub fn abandon(&self) {
+        self.end(Outcome::Dropped);
+    }
+
+    fn end(&self, outcome: Outcome) {
         let mut state = self.lock();
         (state.closed, state.aborted) = (true, true);
         while let Some((_, batch)) = state.pop_front() {
-            self.drop_rows(batch, Reason::Aborted, Outcome::Lost);
+            self.drop_rows(batch, Reason::Aborted, outcome);
         }
         self.publish(&state);
         drop(state);
@@ -328,15 +353,46 @@ impl Drop for Unadmitted<'_> {
 
 /// The consuming end, held by the sink (and by its supervisor across restarts). Once it is dropped the queue takes
 /// nothing more, so that producers never wait for a consumer that is gone.
+///
+/// An inlet that is released yields nothing more, as if the queue had been closed and emptied; what waits stays for
+/// the next inlet.
 #[derive(Debug)]
 pub struct Inlet {
     queue: Arc<Queue>,
+    release: CancellationToken,
 }
 
 impl Inlet {
     /// The consuming end of `queue`; there must be one only.
     pub fn new(queue: Arc<Queue>) -> Inlet {
-        Inlet { queue }
+        Inlet::releasable(queue, CancellationToken::new())
+    }
+
+    /// The same; once `release` is cancelled, another one may take the queue over.
+    pub fn releasable(queue: Arc<Queue>, release: CancellationToken) -> Inlet {
+        Inlet { queue, release }
+    }
+
+    /// The queue alone: another inlet takes from it.
+    pub fn give_back(self) -> Arc<Queue> {
+        self.release.cancel();
+        self.queue.clone()
+    }
+
+    /// What releases it.
+    pub fn release_token(&self) -> CancellationToken {
+        self.release.clone()
+    }
+
+    /// Whether this sink is to end because another one takes its queue over.
+    pub fn is_released(&self) -> bool {
+        self.release.is_cancelled()
+    }
+
+    /// Waits until [`Inlet::is_released`]: a sink that tries again and again with a batch in hand should let go of
+    /// it. Cancel-safe.
+    pub async fn released(&self) {
+        self.release.cancelled().await;
     }
 
     /// The next batch, or `None` when the queue is closed and empty. Cancel-safe. The batch stays accounted as
@@ -352,12 +408,18 @@ impl Inlet {
             if self.is_finished() {
                 return None;
             }
-            readable.await;
+            tokio::select! {
+                () = readable => {}
+                () = self.release.cancelled() => return None,
+            }
         }
     }
 
     /// The next batch if one waits.
     pub fn try_recv(&mut self) -> Option<Lease> {
+        if self.is_released() {
+            return None;
+        }
         let mut state = self.queue.lock();
         let (place, batch) = state.pop_front()?;
         state.take_lease(&batch);
@@ -366,8 +428,11 @@ impl Inlet {
         Some(Lease { batch: Some(batch), place, queue: self.queue.clone() })
     }
 
-    /// Whether nothing waits and nothing more will come.
+    /// Whether nothing waits and nothing more will come, to this inlet.
     pub fn is_finished(&self) -> bool {
+        if self.is_released() {
+            return true;
+        }
         let state = self.queue.lock();
         state.closed && state.waiting.is_empty()
     }
@@ -380,7 +445,12 @@ impl Inlet {
 
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.queue.abort();
+        if !self.is_released() {
+            self.queue.abort();
+        } else {
+            // Its wake-up may have been meant for the next one.
+            self.queue.readable.notify_one();
+        }
     }
 }
 

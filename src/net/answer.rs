@@ -104,6 +104,7 @@ async fn route(
         Gate { guard: &server.guard, loopback: server.loopback, cors_origins: &server.policy.cors_origins };
     let identity = gate.pass(request.method(), request.uri(), request.headers(), peer, purpose).await?;
     strip_ticket(&mut request);
+    request.extensions_mut().insert(identity.clone());
     if *request.method() == Method::OPTIONS {
         let allow = match &route {
             Some(Route::Service(service)) => service.methods(&path),

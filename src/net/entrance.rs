@@ -12,13 +12,14 @@ use tokio::task::JoinHandle;
 
 use super::guard::{Admission, Exposure, Guard, exposure};
 use super::listener;
+use super::listeners::Listeners;
 use super::socket::{Peer, Socket};
 use super::tls::TlsError;
 use super::tls::server::TlsServer;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::{AccessOptions, AuthOptions, Listen, TlsServerOptions};
-use crate::flow::{BuildCx, Fault, Shared, State, TaskCx};
+use crate::flow::{BuildCx, Fault, Shared, TaskCx};
 
 /// What a component keeps of its listener options: checked, not yet bound.
 #[derive(Debug, Clone)]
@@ -84,18 +85,21 @@ impl EntranceConfig {
         sound.then(|| EntranceConfig { listen: listen.clone(), tls: tls.cloned(), guard })
     }
 
-    /// Binds and loads certificates.
+    /// Binds, loads certificates and reads secrets. A socket that an earlier run of the component, or one that a
+    /// reload replaced, had bound is taken over.
     ///
     /// # Errors
-    /// With the address and a hint, which may pass; or with a file that cannot be used and the way out, for good
-    /// where the component has never been ready.
+    /// With the address, or a file that cannot be used, and the way out: for good where the component has never been
+    /// ready, later it may pass.
     pub async fn bind(&self, cx: &TaskCx) -> Result<Entrance, Fault> {
-        self.bind_as(&cx.site.id(), &cx.shared).await.map_err(|e| match e {
-            e @ (BindError::Tls(_) | BindError::Guard(_)) if cx.health.state() == State::Starting => {
-                Fault::fatal(e.to_string())
-            }
-            e => Fault::retry(e.to_string()),
-        })
+        let bound = async {
+            let tls = self.prepare(&cx.site.id(), &cx.shared).await?;
+            let listeners = cx.shared.get::<Listeners>();
+            let listener = listeners.bind(&cx.site, &self.listen.to_string()).await;
+            Entrance::over(listener.map_err(BindError::Address)?, tls, self.guard.clone())
+                .map_err(BindError::Address)
+        };
+        bound.await.map_err(|e| Fault::unavailable(e.to_string()))
     }
 
     /// Binds, loads certificates and reads secrets, for what is no component; `who` names it in messages.
@@ -103,6 +107,13 @@ impl EntranceConfig {
     /// # Errors
     /// Why not.
     pub async fn bind_as(&self, who: &str, shared: &Arc<Shared>) -> Result<Entrance, BindError> {
+        let tls = self.prepare(who, shared).await?;
+        let listener = listener::bind(&self.listen.to_string()).await.map_err(BindError::Address)?;
+        Entrance::over(Arc::new(listener), tls, self.guard.clone()).map_err(BindError::Address)
+    }
+
+    /// Loads certificates and reads the guard's secrets.
+    async fn prepare(&self, who: &str, shared: &Arc<Shared>) -> Result<Option<Encryption>, BindError> {
         let tls = match self.tls.clone() {
             None => None,
             Some(options) => {
@@ -115,8 +126,7 @@ impl EntranceConfig {
         let (guard, name, shared) = (self.guard.clone(), who.to_owned(), shared.clone());
         let loaded = tokio::task::spawn_blocking(move || guard.load(&name, &shared)).await;
         loaded.unwrap_or_else(|e| Err(format!("reading failed: {e}"))).map_err(BindError::Guard)?;
-        let listener = listener::bind(&self.listen.to_string()).await.map_err(BindError::Address)?;
-        Entrance::over(listener, tls, self.guard.clone()).map_err(BindError::Address)
+        Ok(tls)
     }
 
     /// Where it will listen.
@@ -149,7 +159,7 @@ impl Drop for Encryption {
 /// A bound listener with its guard.
 #[derive(Debug)]
 pub struct Entrance {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     address: SocketAddr,
     tls: Option<Encryption>,
     guard: Arc<Guard>,
@@ -163,10 +173,10 @@ impl Entrance {
     /// # Errors
     /// When the listener has no address.
     pub fn open(listener: TcpListener) -> io::Result<Entrance> {
-        Entrance::over(listener, None, Arc::new(Guard::open()))
+        Entrance::over(Arc::new(listener), None, Arc::new(Guard::open()))
     }
 
-    fn over(listener: TcpListener, tls: Option<Encryption>, guard: Arc<Guard>) -> io::Result<Entrance> {
+    fn over(listener: Arc<TcpListener>, tls: Option<Encryption>, guard: Arc<Guard>) -> io::Result<Entrance> {
         let address = listener.local_addr()?;
         Ok(Entrance { listener, address, tls, guard, http: AtomicBool::new(false) })
     }
@@ -175,7 +185,7 @@ impl Entrance {
     #[cfg(test)]
     pub(super) fn encrypted(listener: TcpListener, server: TlsServer) -> Entrance {
         let guard = Arc::new(Guard::open());
-        Entrance::over(listener, Some(Encryption::new(server, "test")), guard).unwrap()
+        Entrance::over(Arc::new(listener), Some(Encryption::new(server, "test")), guard).unwrap()
     }
 
     /// Offers HTTP/2 and HTTP/1.1 in its handshakes, if it has any; for those that speak HTTP.

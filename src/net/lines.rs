@@ -25,6 +25,8 @@ use crate::base::task;
 /// drains and the stream has no sink any more, or it aborts. Where rows are JSON objects, a client that missed
 /// some is told by an object with a `weir` key.
 ///
+/// Dropped, it accepts nobody any more; those who are connected are served on.
+///
 /// # Errors
 /// When the listener itself fails.
 pub async fn serve_lines(entrance: Entrance, stream: StreamRoute, shutdown: Shutdown) -> io::Result<()> {

@@ -127,6 +127,8 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves what comes in by `entrance` until `shutdown` drains and every connection has ended, or it aborts. Streams are served from
 /// `router`, everything else by `handler`.
 ///
+/// Dropped, it accepts nobody any more; those who are connected are served on.
+///
 /// # Errors
 /// When the listener itself fails.
 pub async fn serve(

@@ -132,6 +132,20 @@ impl Router {
         routes.insert(path.to_owned(), (site.id(), Route::Service(service)));
     }
 
+    /// Gives rings to other sinks, each named by its site id before and after: the streams go on there, with their
+    /// history and their numbers. All at once, so that two may change places.
+    pub fn rename(&self, moves: &[(String, String)]) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = moves.iter().map(|(from, to)| (to.clone(), rings.remove(from))).collect();
+        rings.extend(taken.into_iter().filter_map(|(to, ring)| Some((to, ring?))));
+    }
+
+    /// Bytes that all rings hold: lines with their index, and their encodings.
+    pub fn held_bytes(&self) -> u64 {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        rings.values().map(|ring| ring.held_bytes()).map(|(lines, encodings)| lines + encodings).sum()
+    }
+
     /// Keeps only what belongs to components for which `keep` holds of their site id: call it after a reload. The
     /// streams of the others end with a `bye`.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {

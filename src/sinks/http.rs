@@ -193,12 +193,19 @@ impl Sink for Http {
         let ending = cx.shutdown.child();
         let others = Arc::new(NothingElse([&self.stream_paths[..], &self.status_paths[..]].concat()));
         let served = net::serve(entrance, own, others, Policy::default(), ending.clone());
-        let appended = async {
-            append_all(inlet, &ring, &cx.meter).await;
-            drop(attached);
-            ending.drain();
+        tokio::pin!(served);
+        let served = tokio::select! {
+            served = &mut served => served,
+            () = append_all(inlet, &ring, &cx.meter) => {
+                drop(attached);
+                if inlet.is_released() {
+                    // Another one accepts from now on; those who are connected read on from the ring.
+                    return Ok(());
+                }
+                ending.drain();
+                served.await
+            }
         };
-        let (served, ()) = tokio::join!(served, appended);
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
 }

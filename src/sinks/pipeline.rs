@@ -37,16 +37,20 @@ impl Sink for PipelineSink {
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
         // Ready before the other pipeline is, which may start later; until then rows wait in the buffer.
         cx.ready();
-        let links = cx.shared.get::<Links>();
-        let Some(entrance) = links.entrance(&self.name).await else {
-            return Err(Fault::fatal(format!("pipeline {}: it is gone", self.name)));
-        };
+        let link = cx.shared.get::<Links>().link(&self.name);
         while let Some(lease) = inlet.recv().await {
+            // Asked for each batch: a reload may have given the other pipeline another entrance.
+            let entrance = tokio::select! {
+                entrance = link.entrance() => entrance,
+                () = inlet.released() => return Ok(()),
+            };
+            let Some(entrance) = entrance else {
+                return Err(Fault::fatal(format!("pipeline {}: it is gone", self.name)));
+            };
             if let Some(batch) = lease.forward() {
                 entrance.send(batch).await;
             }
         }
-        links.sender_ended(&self.name);
         Ok(())
     }
 }
@@ -67,7 +71,8 @@ mod tests {
     async fn rows_pass_from_two_senders_and_the_receiver_ends_after_both() {
         let shared = Arc::new(crate::flow::Shared::default());
         let links = shared.get::<Links>();
-        links.expect("audit", 2);
+        links.sender_starts("audit");
+        links.sender_starts("audit");
         let mut senders = Vec::new();
         for _ in 0..2 {
             let mut sink =
@@ -75,7 +80,12 @@ mod tests {
             let (queue, mut inlet) = testing::queue();
             let mut cx = testing::task_cx(ComponentKind::Sink, "pipeline", std::path::Path::new("/none"));
             cx.shared = shared.clone();
-            let done = task::spawn(async move { sink.run(&mut inlet, &cx).await });
+            let links = links.clone();
+            let done = task::spawn(async move {
+                let ended = sink.run(&mut inlet, &cx).await;
+                links.sender_ended("audit");
+                ended
+            });
             senders.push((queue, done));
         }
         senders[0].0.push(Batch::from_lines("t", ["early"])).await;

@@ -136,10 +136,20 @@ impl Sink for Tcp {
                 ring.append(lease.batch());
                 lease.delivered();
             }
-            drop(attached);
-            ending.drain();
         };
-        let (served, ()) = tokio::join!(served, appended);
+        tokio::pin!(served);
+        let served = tokio::select! {
+            served = &mut served => served,
+            () = appended => {
+                drop(attached);
+                if inlet.is_released() {
+                    // Another one accepts from now on; those who are connected read on from the ring.
+                    return Ok(());
+                }
+                ending.drain();
+                served.await
+            }
+        };
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
 }

@@ -262,6 +262,8 @@ mod tests {
         let mut lines = testing::take_lines(&mut run.inlet);
         lines.sort();
         assert_eq!(lines, [&b"early"[..], b"late"]);
+        // As the engine says once it has ended.
+        run.cx.shared.get::<crate::net::Listeners>().component_ended(&run.cx.site);
         assert!(TcpStream::connect(&run.address).await.is_err(), "no longer listening");
     }
 

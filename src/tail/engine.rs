@@ -47,7 +47,8 @@ pub async fn run(settings: &Settings, out: &Outlet, cx: &TaskCx) -> Result<(), F
             dir.display()
         )));
     }
-    let mut tail = Tail::new(settings, Session::open(cx)?, cx);
+    let reads = |path: &std::path::Path| settings.patterns.matches(path) && !settings.is_excluded(path);
+    let mut tail = Tail::new(settings, Session::open(cx, &settings.checkpoints, reads)?, cx);
     tail.first_scan();
     cx.ready();
     while !cx.shutdown.is_draining() {

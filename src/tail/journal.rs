@@ -101,6 +101,48 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Whether there are checkpoints of this name.
+    pub fn exists(state_dir: &Path, id: &str) -> bool {
+        state_dir.join("checkpoints").join(format!("{id}.log")).exists()
+    }
+
+    /// The names of all checkpoints under `state_dir`, in order.
+    pub fn names(state_dir: &Path) -> Vec<String> {
+        let files = fs::read_dir(state_dir.join("checkpoints")).into_iter().flatten().flatten();
+        let name = |file: fs::DirEntry| Some(file.file_name().to_str()?.strip_suffix(".log")?.to_owned());
+        let mut names: Vec<String> = files.filter_map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// Goes on under another name, whose lock it takes; false when that cannot be done, and nothing has changed.
+    pub fn rename(&mut self, state_dir: &Path, id: &str) -> bool {
+        let dir = state_dir.join("checkpoints");
+        let lock_path = std::mem::replace(&mut self.lock_path, dir.join(format!("{id}.lock")));
+        let lock = self.lock.take();
+        let path = dir.join(format!("{id}.log"));
+        let moved =
+            self.lock().map_err(|e| e.to_string()).and_then(|()| match fs::rename(&self.path, &path) {
+                // Nothing was written yet.
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.to_string()),
+                _ => Ok(()),
+            });
+        match moved {
+            Ok(()) => {
+                // Held until now; nobody needs the file any more.
+                drop(lock);
+                fs::remove_file(lock_path).ok();
+                self.path = path;
+                true
+            }
+            Err(e) => {
+                tracing::warn!("cannot rename {} to {}: {e}", self.path.display(), path.display());
+                (self.lock, self.lock_path) = (lock, lock_path);
+                false
+            }
+        }
+    }
+
     /// Takes the lock again after [`Journal::unlock`].
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::CheckpointNames;
 pub use engine::run;
-pub use options::{Joined, Settings, TailOptions};
+pub use options::{CHECKPOINTS, Joined, Settings, TailOptions};
 pub use paths::Patterns;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use encoding_rs::Encoding;
 
+use super::identity::Fingerprint;
 use super::multiline::Multiline;
 use super::paths::Patterns;
 use crate::base::units::ByteCount;
 use crate::codec::framing::Oversize;
-use crate::config::{Diagnostics, Field, Located, OneOrMany, Options, Reader, choices, options};
+use crate::config::{Diagnostics, Field, Located, Node, OneOrMany, Options, Reader, choices, options};
 use crate::flow::BuildCx;
 
 choices! {
@@ -146,6 +147,8 @@ pub struct Settings {
     pub fingerprint_bytes: usize,
     /// The component's name in the process.
     pub component: Arc<str>,
+    /// The name of its checkpoints.
+    pub checkpoints: Arc<str>,
 }
 
 impl Settings {
@@ -182,6 +185,7 @@ impl Settings {
             ignore_older: options.ignore_older,
             fingerprint_bytes: options.fingerprint.bytes.as_usize(),
             component: cx.site.id().into(),
+            checkpoints: checkpoints(cx).into(),
         })
     }
 
@@ -194,6 +198,27 @@ impl Settings {
     pub fn is_excluded(&self, path: &Path) -> bool {
         self.patterns.is_excluded(path)
     }
+}
+
+/// What a claim on checkpoints is called; it is no conflict when two sources read the same files.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// The name of the checkpoints of the source being built: made from what it reads, so that it is the same wherever
+/// in its pipeline the source stands. Claimed, so that the engine knows which names are in use.
+fn checkpoints(cx: &mut BuildCx<'_>) -> String {
+    let mut read: Vec<String> = Vec::new();
+    for key in ["path", "pattern", "recursive"] {
+        match cx.node.get(key).map(Node::to_json) {
+            Some(serde_json::Value::Array(all)) => read.extend(all.iter().map(ToString::to_string)),
+            Some(one) => read.push(one.to_string()),
+            None => {}
+        }
+    }
+    read.sort();
+    let hash = Fingerprint::of(read.join("\n").as_bytes()).hash;
+    let name = format!("{}.{}.{hash:016x}", cx.site.pipeline, cx.site.type_name);
+    cx.claim(CHECKPOINTS, name.clone(), "path");
+    name
 }
 
 fn encoding(label: &Located<String>, diags: &mut Diagnostics) -> Option<Option<&'static Encoding>> {

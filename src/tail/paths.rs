@@ -107,6 +107,19 @@ impl Patterns {
         !self.exclude.is_empty() && self.exclude.is_match(path)
     }
 
+    /// Whether a path, absolute or as it was written, is one that a scan could find.
+    pub fn matches(&self, path: &Path) -> bool {
+        let names = |path: &Path| path.components().map(|c| c.as_os_str().to_owned()).collect::<Vec<_>>();
+        let path = names(path);
+        self.patterns.iter().any(|parts| {
+            let relative = matches!(parts.first(), Some(Part::Literal(l)) if !l.is_absolute())
+                || !matches!(parts.first(), Some(Part::Literal(_)));
+            // Checkpoints are by absolute path; what lies before a relative pattern is the working directory.
+            let starts = if relative { path.len() } else { 1 };
+            (0..starts).any(|from| fits(parts, &path[from..]))
+        })
+    }
+
     /// Walks the file system.
     pub fn scan(&self) -> Found {
         let mut walk =
@@ -115,6 +128,23 @@ impl Patterns {
             walk.descend(PathBuf::new(), parts, 0);
         }
         walk.found
+    }
+}
+
+/// Whether the components of a path are those of a pattern.
+fn fits(parts: &[Part], path: &[std::ffi::OsString]) -> bool {
+    match parts.split_first() {
+        None => path.is_empty(),
+        Some((Part::Any, rest)) => (0..=path.len()).any(|skip| fits(rest, &path[skip..])),
+        Some((Part::Literal(literal), rest)) => {
+            let own: Vec<&OsStr> = literal.components().map(|c| c.as_os_str()).collect();
+            path.len() >= own.len()
+                && own.iter().zip(path).all(|(a, b)| *a == b.as_os_str())
+                && fits(rest, &path[own.len()..])
+        }
+        Some((part, rest)) => {
+            path.split_first().is_some_and(|(name, below)| part.matches(name) && fits(rest, below))
+        }
     }
 }
 

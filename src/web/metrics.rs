@@ -11,16 +11,20 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::flow::{Board, ComponentEntry, MeterSnapshot, State};
+use crate::flow::{Board, ComponentEntry, Memory, MeterSnapshot, State};
 use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
-pub(super) fn response(board: &Arc<Board>, guards: &Arc<GuardBoard>) -> Result<Response<Body>, Problem> {
+pub(super) fn response(
+    board: &Arc<Board>,
+    memory: &Arc<Memory>,
+    guards: &Arc<GuardBoard>,
+) -> Result<Response<Body>, Problem> {
     let mut registry = Registry::with_prefix("weir");
-    registry.register_collector(Box::new(OfBoard(board.clone(), guards.clone())));
+    registry.register_collector(Box::new(OfBoard(board.clone(), memory.clone(), guards.clone())));
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {e}")))?;
@@ -28,7 +32,7 @@ pub(super) fn response(board: &Arc<Board>, guards: &Arc<GuardBoard>) -> Result<R
 }
 
 #[derive(Debug)]
-struct OfBoard(Arc<Board>, Arc<GuardBoard>);
+struct OfBoard(Arc<Board>, Arc<Memory>, Arc<GuardBoard>);
 
 /// A metric that every component has: name, what it counts, whether it is a gauge, and where to read it.
 type PerComponent = (&'static str, &'static str, MetricType, fn(&MeterSnapshot) -> u64);
@@ -96,13 +100,43 @@ impl Collector for OfBoard {
             let ready = matches!(entry.health.state(), State::Ready | State::Finished);
             write(up.encode_family(&labels(entry, id))?, MetricType::Gauge, u64::from(ready))?;
         }
+        let mut stalled = encoder.encode_descriptor(
+            "component_stalled_seconds",
+            "Seconds for which a sink has not moved although events wait; 0 below half a minute",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (entry, id, _) in &components {
+            write(stalled.encode_family(&labels(entry, id))?, MetricType::Gauge, entry.health.stalled())?;
+        }
+        let mut failed = encoder.encode_descriptor(
+            "component_last_error_timestamp_seconds",
+            "When a component failed last, in seconds since the Unix epoch; 0 if it never did",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (entry, id, _) in &components {
+            let at = entry.health.last_error().map_or(0, |e| e.unix_nanos / 1_000_000_000);
+            write(
+                failed.encode_family(&labels(entry, id))?,
+                MetricType::Gauge,
+                u64::try_from(at).unwrap_or(0),
+            )?;
+        }
+        for (name, help, value) in [
+            ("memory_held_bytes", "Bytes that rows keep in buffers and histories", self.1.held()),
+            ("memory_resident_bytes", "Bytes of memory that the process holds", self.1.resident()),
+            ("memory_max_bytes", "The bound on both, 0 without one", self.1.max().unwrap_or(0)),
+        ] {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
         let mut refused = encoder.encode_descriptor(
             "refused",
             "Connections and requests turned away, by listener and reason",
             None,
             MetricType::Counter,
         )?;
-        for guard in self.1.statuses() {
+        for guard in self.2.statuses() {
             for (reason, count) in guard.refused {
                 let labels = [("listener", &*guard.listener), ("reason", reason.as_str())];
                 write(refused.encode_family(&labels)?, MetricType::Counter, count)?;

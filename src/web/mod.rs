@@ -1,9 +1,11 @@
 //! Row 8: what the shared listener answers besides streams: the live page, status, metrics, health and the
-//! description of all that. It reads the board and writes nothing.
+//! description of all that. It reads the board and writes nothing; it may ask the engine to
+//! reload.
 
 mod metrics;
 mod openapi;
 mod page;
+mod reload;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,8 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
-use crate::flow::{Board, Shared};
+use crate::engine::Reloads;
+use crate::flow::{Board, Memory, Shared};
 use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
@@ -31,7 +34,7 @@ pub fn serve(
     shutdown: Shutdown,
 ) -> BoxFuture<'static, ()> {
     let router = shared.get::<Router>();
-    let api = Api::new(shared.get::<Board>(), router.clone(), shared.get::<GuardBoard>(), shutdown.clone());
+    let api = Api::new(&shared, shutdown.clone());
     async move {
         if let Err(e) = net::serve(entrance, router, Arc::new(api), policy, shutdown).await {
             tracing::error!("the shared router failed: {e}");
@@ -45,15 +48,24 @@ pub fn serve(
 pub struct Api {
     board: Arc<Board>,
     router: Arc<Router>,
+    reloads: Arc<Reloads>,
+    memory: Arc<Memory>,
     guards: Arc<GuardBoard>,
     shutdown: Shutdown,
 }
 
 impl Api {
-    /// An interface to what is on `board`, with the streams of `router` and what `guards` refused; `shutdown` tells
-    /// when readiness ends.
-    pub fn new(board: Arc<Board>, router: Arc<Router>, guards: Arc<GuardBoard>, shutdown: Shutdown) -> Api {
-        Api { board, router, guards, shutdown }
+    /// An interface to the board, the streams, the guards and the memory in `shared`, that asks its [`Reloads`] to
+    /// reload; `shutdown` tells when readiness ends.
+    pub fn new(shared: &Shared, shutdown: Shutdown) -> Api {
+        Api {
+            board: shared.get::<Board>(),
+            router: shared.get::<Router>(),
+            reloads: shared.get::<Reloads>(),
+            memory: shared.get::<Memory>(),
+            guards: shared.get::<GuardBoard>(),
+            shutdown,
+        }
     }
 
     /// `says_why` is whether readiness may name components and their faults.
@@ -65,13 +77,14 @@ impl Api {
                     StatusCode::OK,
                     &status::process(
                         &self.board,
+                        &self.memory,
                         &self.router.streams(),
                         &self.guards,
                         self.unready().is_empty(),
                     ),
                 ));
             }
-            "/metrics" => return metrics::response(&self.board, &self.guards),
+            "/metrics" => return metrics::response(&self.board, &self.memory, &self.guards),
             "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
             "/readyz" => return Ok(self.ready(says_why)),
             "/openapi.json" => return Ok(openapi::response()),
@@ -136,10 +149,17 @@ impl Api {
 #[async_trait]
 impl Handler for Api {
     async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+        if path == reload::PATH {
+            return reload::answer(&self.reloads, &request).await.unwrap_or_else(Problem::into_response);
+        }
         let says_why = request.extensions().get::<Unrecognised>().is_none();
         only_read(request.method())
             .and_then(|()| self.answer(path, says_why))
             .unwrap_or_else(Problem::into_response)
+    }
+
+    fn methods(&self, path: &str) -> &'static str {
+        if path == reload::PATH { reload::METHODS } else { "GET, HEAD, OPTIONS" }
     }
 
     fn is_open(&self, path: &str) -> bool {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::batch::Timestamp;
 use crate::flow::disk::BufferSnapshot;
-use crate::flow::{Board, ComponentEntry, MeterSnapshot, PipelineEntry, State};
+use crate::flow::{Board, ComponentEntry, Memory, MeterSnapshot, PipelineEntry, State};
 use crate::net::StreamRoute;
 use crate::net::guard::{GuardBoard, GuardStatus};
 
@@ -14,8 +15,15 @@ use crate::net::guard::{GuardBoard, GuardStatus};
 type Streams = [(String, Arc<StreamRoute>)];
 
 /// All of the process.
-pub(super) fn process(board: &Board, streams: &Streams, guards: &GuardBoard, ready: bool) -> Value {
+pub(super) fn process(
+    board: &Board,
+    memory: &Memory,
+    streams: &Streams,
+    guards: &GuardBoard,
+    ready: bool,
+) -> Value {
     json!({
+        "memory": { "held": memory.held(), "resident": memory.resident(), "max": memory.max() },
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": board.started().elapsed().as_secs_f64(),
         "ready": ready,
@@ -68,6 +76,15 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
     status.insert("cut".into(), meter.cut_events.into());
     status.insert("errors".into(), meter.errors.into());
     status.insert("restarts".into(), meter.restarts.into());
+    if let Some(last) = entry.health.last_error() {
+        let mut at = Vec::new();
+        Timestamp(last.unix_nanos).write_rfc3339(&mut at);
+        let at = String::from_utf8_lossy(&at);
+        status.insert("last_error".into(), json!({ "why": last.why, "at": at }));
+    }
+    if entry.health.stalled() > 0 {
+        status.insert("stalled_seconds".into(), entry.health.stalled().into());
+    }
     if let Some((path, stream)) = streams.iter().find(|(_, stream)| *stream.site == *entry.site) {
         let ring = &stream.ring;
         status.insert(

@@ -10,7 +10,7 @@ use super::Api;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::ComponentKind;
-use crate::flow::{Board, ComponentEntry, Health, Meter, PipelineEntry, Reason, Site, State};
+use crate::flow::{Board, ComponentEntry, Health, Meter, PipelineEntry, Reason, Shared, Site, State};
 use crate::net::{Entrance, Policy, Router, bind, serve};
 
 struct Server {
@@ -21,7 +21,8 @@ struct Server {
 
 /// Two pipelines; `app` has a sink that was given 10 rows, delivered 6, filtered 1 and dropped 3.
 async fn server() -> Server {
-    let board = Arc::<Board>::default();
+    let shared = Shared::default();
+    let board = shared.get::<Board>();
     let meter = Arc::<Meter>::default();
     meter.received(10, 100);
     meter.delivered(6, 60);
@@ -34,10 +35,10 @@ async fn server() -> Server {
     let pipeline =
         |name: &str, components| PipelineEntry { name: name.into(), meter: Arc::default(), components };
     board.publish(vec![pipeline("app", vec![sink]), pipeline("billing", Vec::new())]);
-    let (router, shutdown) = (Arc::<Router>::default(), Shutdown::new());
+    let (router, shutdown) = (shared.get::<Router>(), Shutdown::new());
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let api = Arc::new(Api::new(board.clone(), router.clone(), Arc::default(), shutdown.clone()));
+    let api = Arc::new(Api::new(&shared, shutdown.clone()));
     drop(task::spawn(serve(
         Entrance::open(listener).unwrap(),
         router,

@@ -125,6 +125,7 @@ async fn one_life(world: &Arc<World>, life: usize) {
         shared: shared.clone(),
         state_dir: Path::new("/state").into(),
         serve: Box::new(|_, _| Box::pin(std::future::ready(()))),
+        load: None,
     };
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();

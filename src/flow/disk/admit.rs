@@ -4,8 +4,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::DiskFull;
-use super::stage::{Kept, Stage};
+use super::stage::{Kept, Stage, Unsafe};
 use super::writer::{Appended, Refused};
+use crate::base::clock;
 use crate::batch::Receipt;
 use crate::flow::meter::Reason;
 
@@ -93,7 +94,7 @@ impl Stage {
     fn took(&mut self, place: Appended) {
         let Some(mut batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
         let receipt: Receipt = batch.take_receipt();
-        self.unsafe_yet.push_back((place.end, receipt));
+        self.unsafe_yet.push_back(Unsafe { end: place.end, receipt, since: clock::now() });
         let next = self.kept.back().map_or(self.store.read_point().seq, |kept| kept.place.end.seq);
         let weight = batch.weight();
         if next == place.start.seq && self.kept_weight + weight <= self.options.memory_bytes {

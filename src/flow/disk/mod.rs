@@ -16,10 +16,12 @@ pub mod format;
 mod format_tests;
 #[cfg(test)]
 mod model_tests;
+mod opening;
 pub mod positions;
 mod reader;
 pub mod record;
 mod recovery;
+mod safety;
 pub mod scan;
 mod stage;
 #[cfg(test)]

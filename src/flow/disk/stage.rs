@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,45 +12,41 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::format::Point;
+use super::safety::PERSIST_EVERY;
 use super::status::BufferStatus;
 use super::storage::{Disk, FileSystem, Storage};
 use super::store::Store;
 use super::window::{Settlements, Window};
 use super::writer::{Appended, SyncTicket};
-use super::{DiskFull, DiskOptions, directory};
+use super::{DiskOptions, directory};
 use crate::base::backoff::Backoff;
 use crate::base::clock::{self, Instant};
-use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::batch::{Batch, Receipt};
 use crate::flow::component::Fault;
 use crate::flow::context::TaskCx;
-use crate::flow::meter::{Meter, Reason};
+use crate::flow::meter::Meter;
 use crate::flow::queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 
-/// How often the settled place is written at most; what was settled since is delivered again after a `kill -9`.
-const PERSIST_EVERY: Duration = Duration::from_millis(100);
 /// Pauses between tries after the file system failed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Between two rounds that no news called for.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// How long a forced end waits for the sink to let go.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Events before the thread takes them.
 const FRONT_EVENTS: u64 = 1_000_000;
-/// Under `drop_oldest` the sink is handed little ahead, for what it was handed cannot be dropped any more.
-const AHEAD_DROP_OLDEST: u64 = 1 << 20;
 
 /// A disk buffer before its thread is started.
 #[derive(Debug)]
 pub struct DiskBuffer {
-    front: Inlet,
-    back: Arc<Queue>,
-    options: DiskOptions,
-    meter: Arc<Meter>,
-    status: Arc<BufferStatus>,
-    storage: Arc<dyn Storage>,
+    pub(super) front: Inlet,
+    pub(super) back: Arc<Queue>,
+    pub(super) options: DiskOptions,
+    pub(super) meter: Arc<Meter>,
+    pub(super) status: Arc<BufferStatus>,
+    pub(super) storage: Arc<dyn Storage>,
 }
 
 /// A disk buffer at work.
@@ -123,11 +118,21 @@ pub(super) struct Kept {
     pub(super) place: Appended,
 }
 
+/// A source's receipt that waits until its rows are safe.
+#[derive(Debug)]
+pub(super) struct Unsafe {
+    /// After the rows' record.
+    pub(super) end: Point,
+    pub(super) receipt: Receipt,
+    /// When they were written.
+    pub(super) since: Instant,
+}
+
 /// The file system failed and is tried again.
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub(super) retry_at: Option<Instant>,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// Reads of the same place that failed.
     pub(super) failed_reads: u32,
     /// Full for the reason that counts drops.
@@ -144,80 +149,29 @@ pub(super) struct Stage {
     pub(super) status: Arc<BufferStatus>,
     pub(super) shutdown: Shutdown,
     pub(super) gone: CancellationToken,
-    name: String,
+    pub(super) name: String,
     /// Taken from the front and not written yet.
     pub(super) inbox: VecDeque<Lease>,
     /// The front is closed and empty.
-    input_done: bool,
+    pub(super) input_done: bool,
     /// Neighbours, ending with the record before the first that has to be read from the disk.
     pub(super) kept: VecDeque<Kept>,
     pub(super) kept_weight: u64,
     pub(super) window: Window,
     pub(super) settlements: Arc<Settlements>,
-    /// Receipts of sources by the end of their record, until that is safe.
-    pub(super) unsafe_yet: VecDeque<(Point, Receipt)>,
+    /// Receipts of sources in the order of their records.
+    pub(super) unsafe_yet: VecDeque<Unsafe>,
     /// The same after a failed sync: only the sink can settle them.
-    sink_only: VecDeque<(Point, Receipt)>,
-    syncing: Option<(JoinHandle<io::Result<()>>, Arc<SyncTicket>)>,
-    last_sync: Option<Instant>,
-    last_persist: Option<Instant>,
+    pub(super) sink_only: VecDeque<Unsafe>,
+    pub(super) syncing: Option<(JoinHandle<io::Result<()>>, Arc<SyncTicket>)>,
+    pub(super) last_sync: Option<Instant>,
+    pub(super) last_persist: Option<Instant>,
     /// Something changed that is worth persisting.
     pub(super) unpersisted: bool,
     pub(super) trouble: Trouble,
 }
 
 impl Stage {
-    /// Opens the buffer, trying again while the fault may pass; `None` when it will not, or the end came first.
-    async fn open(
-        mut buffer: DiskBuffer,
-        dir: PathBuf,
-        name: String,
-        shutdown: Shutdown,
-        gone: CancellationToken,
-        tell: oneshot::Sender<Result<(), Fault>>,
-    ) -> Option<Stage> {
-        let mut tell = Some(tell);
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
-        let (store, recovered) = loop {
-            match Store::open(buffer.storage.clone(), &dir, buffer.options.limits) {
-                Ok(opened) => break opened,
-                Err(fault @ Fault::Fatal { .. }) => {
-                    match tell.take() {
-                        Some(tell) => drop(tell.send(Err(fault))),
-                        None => tracing::error!(component = %name, "{fault}"),
-                    }
-                    return None;
-                }
-                Err(Fault::Retry { why, .. }) => {
-                    tell.take().map(|tell| tell.send(Ok(())).ok());
-                    tracing::warn!(component = %name, "{why}; trying again");
-                    buffer.meter.error();
-                    buffer.status.set_trouble(Some(why));
-                    if !buffer.pause(backoff.next_delay(), &shutdown).await {
-                        return None;
-                    }
-                }
-            }
-        };
-        buffer.status.set_trouble(None);
-        buffer.status.opened(&dir);
-        for note in &recovered.notes {
-            tracing::warn!(component = %name, "disk buffer {}: {note}", dir.display());
-        }
-        if recovered.cut_bytes > 0 {
-            tracing::warn!(component = %name, "disk buffer {}: cut a torn record of {} bytes", dir.display(), recovered.cut_bytes);
-        }
-        if recovered.events > 0 {
-            tracing::info!(component = %name, "{} events wait in the disk buffer {}", recovered.events, dir.display());
-            buffer.meter.received(recovered.events, recovered.bytes);
-            buffer.meter.recovered(recovered.events);
-        }
-        let stage = buffer.stage(store, name, shutdown, gone);
-        stage.publish();
-        tell.take().map(|tell| tell.send(Ok(())).ok());
-        Some(stage)
-    }
-
     async fn run(mut self) {
         loop {
             self.take_settlements();
@@ -262,7 +216,7 @@ impl Stage {
         tokio::select! {
             biased;
             () = self.shutdown.aborted() => {}
-            done = synced => ended = Some(matches!(done, Ok(Ok(())))),
+            done = synced => ended = Some(done),
             () = settlements.news() => {}
             lease = front.recv(), if takes => match lease {
                 Some(lease) => inbox.push_back(lease),
@@ -271,71 +225,22 @@ impl Stage {
             () = async { tokio::time::sleep_until(wake.unwrap_or_else(clock::now)).await }, if wake.is_some() => {}
             () = self.gone.cancelled(), if !self.back.is_closed() => self.back.close(),
         }
-        if let Some(succeeded) = ended {
-            self.end_sync(succeeded);
+        if let Some(result) = ended {
+            self.end_sync(result.unwrap_or_else(|e| Err(io::Error::other(e))));
         }
     }
 
     /// When there is something to do without news.
     fn next_wake(&self) -> Option<Instant> {
         let now = clock::now();
-        let sync = (self.syncing.is_none() && !self.unsafe_yet.is_empty())
-            .then(|| self.last_sync.map_or(now, |at| at + self.options.sync_interval));
+        let sync =
+            (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
         let soonest = [sync, persist].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
         let retry = self.trouble.retry_at.filter(|at| *at > now);
         let soonest = soonest.map(|at| at.max(now + LEAST_PAUSE)).map(|at| retry.map_or(at, |r| at.max(r)));
         soonest.into_iter().chain(retry).min()
-    }
-
-    fn begin_sync(&mut self) {
-        let due = self.last_sync.is_none_or(|at| at.elapsed() >= self.options.sync_interval);
-        if self.syncing.is_some() || self.unsafe_yet.is_empty() || !due {
-            return;
-        }
-        self.last_sync = Some(clock::now());
-        let Some(ticket) = self.store.begin_sync() else { return };
-        let ticket = Arc::new(ticket);
-        let run = ticket.clone();
-        self.syncing = Some((task::spawn_blocking(move || run.run()), ticket));
-    }
-
-    fn end_sync(&mut self, succeeded: bool) {
-        let Some((_, ticket)) = self.syncing.take() else { return };
-        self.store.end_sync(&ticket, succeeded);
-        if succeeded {
-            self.unpersisted = true;
-            return;
-        }
-        self.note_trouble("sync", &io::Error::other("the disk did not take what was written"));
-        let upto = ticket.upto().seq;
-        while self.unsafe_yet.front().is_some_and(|(end, _)| end.seq <= upto) {
-            self.sink_only.extend(self.unsafe_yet.pop_front());
-        }
-    }
-
-    /// Tells sources what is safe: on the disk, or settled by the sink before it came to that.
-    fn settle_safe(&mut self) {
-        let (acked, synced) = (self.store.acked().seq, self.store.synced().seq);
-        for (receipts, upto) in [(&mut self.unsafe_yet, acked.max(synced)), (&mut self.sink_only, acked)] {
-            while receipts.front().is_some_and(|(end, _)| end.seq <= upto) {
-                let Some((_, receipt)) = receipts.pop_front() else { break };
-                receipt.settle(crate::batch::Outcome::Delivered);
-            }
-        }
-    }
-
-    fn persist(&mut self, sync: bool) {
-        let due = self.last_persist.is_none_or(|at| at.elapsed() >= PERSIST_EVERY);
-        if !sync && (!self.unpersisted || !due || self.is_pausing()) {
-            return;
-        }
-        self.last_persist = Some(clock::now());
-        match self.store.persist(sync) {
-            Ok(()) => self.unpersisted = false,
-            Err(e) => self.note_trouble("write the position of", &e),
-        }
     }
 
     /// The file system failed: said once, counted each time, tried again after a while.
@@ -382,8 +287,8 @@ impl Stage {
             tokio::time::sleep(LEAST_PAUSE * 2).await;
         }
         if let Some((handle, _)) = &mut self.syncing {
-            let succeeded = matches!(handle.await, Ok(Ok(())));
-            self.end_sync(succeeded);
+            let result = handle.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+            self.end_sync(result);
         }
         if !self.unsafe_yet.is_empty()
             && let Some(ticket) = self.store.begin_sync()
@@ -398,58 +303,6 @@ impl Stage {
         let (events, _) = self.store.queued();
         if events > 0 {
             tracing::info!(component = %self.name, "{events} events stay in the disk buffer {}", self.store.dir.display());
-        }
-    }
-}
-
-impl DiskBuffer {
-    fn stage(self, store: Store, name: String, shutdown: Shutdown, gone: CancellationToken) -> Stage {
-        let DiskBuffer { front, back, options, meter, status, .. } = self;
-        let ahead = match options.when_full {
-            DiskFull::DropOldest => options.memory_bytes.min(AHEAD_DROP_OLDEST),
-            _ => options.memory_bytes,
-        };
-        let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
-        let settlements = Settlements::new(meter.clone());
-        Stage {
-            store,
-            front,
-            back,
-            options,
-            meter,
-            status,
-            shutdown,
-            gone,
-            name,
-            inbox: VecDeque::new(),
-            input_done: false,
-            kept: VecDeque::new(),
-            kept_weight: 0,
-            window: Window::new(ahead, settlements.clone()),
-            settlements,
-            unsafe_yet: VecDeque::new(),
-            sink_only: VecDeque::new(),
-            syncing: None,
-            last_sync: None,
-            last_persist: None,
-            unpersisted: true,
-            trouble: Trouble { retry_at: None, backoff, failed_reads: 0, no_space: false },
-        }
-    }
-
-    /// Waits before the next try to open; meanwhile rows wait, or go by the policy. False when the end has come.
-    async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
-        let until = clock::now() + pause;
-        let waits = self.options.when_full.waits();
-        loop {
-            tokio::select! {
-                () = shutdown.aborted() => return false,
-                () = tokio::time::sleep_until(until) => return true,
-                lease = self.front.recv(), if !waits => match lease {
-                    Some(lease) => lease.dropped(Reason::BufferFault),
-                    None => return false,
-                },
-            }
         }
     }
 }

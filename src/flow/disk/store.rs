@@ -90,7 +90,7 @@ pub struct Store {
     pub(super) positions: PositionFile,
     pub(super) positions_changed: bool,
     /// Files with bytes that were not synced, in the order of writing.
-    pub(super) dirty: Vec<Arc<dyn StoredFile>>,
+    pub(super) dirty: Vec<(u64, Arc<dyn StoredFile>)>,
     /// The directory has entries that were not synced.
     pub(super) dir_dirty: bool,
     pub(super) losses: Losses,
@@ -182,6 +182,8 @@ impl Store {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => drop(self.segments.pop_front()),
             }
+            // What is gone need not be forced to the disk, and an open file keeps its room, whatever its name.
+            self.dirty.retain(|(number, _)| *number != segment.start.seq);
             if self.scanner.as_ref().is_some_and(|(number, _)| *number == segment.start.seq) {
                 self.scanner = None;
             }

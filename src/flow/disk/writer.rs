@@ -152,8 +152,6 @@ impl Store {
             return Ok(false);
         }
         self.active = None;
-        // An open file keeps its room, whatever its name.
-        self.dirty.clear();
         self.remove_first(self.segments.len())?;
         Ok(any)
     }
@@ -201,8 +199,9 @@ impl Store {
                 slices.push(IoSlice::new(b"\n"));
             }
         }
-        if !self.dirty.last().is_some_and(|d| Arc::ptr_eq(d, &file)) {
-            self.dirty.push(file.clone());
+        let number = segment.start.seq;
+        if self.dirty.last().is_none_or(|(last, _)| *last != number) {
+            self.dirty.push((number, file.clone()));
         }
         if let Err(e) = file.write_at(&mut slices, segment.len) {
             // Half a record must not stand before the next one; where it cannot be cut, another segment follows.
@@ -225,7 +224,7 @@ impl Store {
             return None;
         }
         let dir = std::mem::take(&mut self.dir_dirty).then(|| self.dir.clone());
-        let files = std::mem::take(&mut self.dirty);
+        let files = std::mem::take(&mut self.dirty).into_iter().map(|(_, file)| file).collect();
         Some(SyncTicket { storage: self.storage.clone(), dir, files, upto: self.end })
     }
 

@@ -150,7 +150,6 @@ impl<'a> Dispatch<'a> {
                 }
             }
         }
-        self.rejects.end();
     }
 
     /// Asks failed receivers whether they are back; has no end.

@@ -8,12 +8,11 @@ use crate::flow::{Lease, Links, Outlet, Reason, TaskCx};
 pub(super) struct Rejects {
     cx: TaskCx,
     pipeline: Option<String>,
-    entrance: tokio::sync::OnceCell<Outlet>,
 }
 
 impl Rejects {
     pub(super) fn new(pipeline: Option<String>, cx: &TaskCx) -> Rejects {
-        Rejects { cx: cx.clone(), pipeline, entrance: tokio::sync::OnceCell::new() }
+        Rejects { cx: cx.clone(), pipeline }
     }
 
     /// The pipeline that takes them.
@@ -34,17 +33,8 @@ impl Rejects {
         }
     }
 
-    async fn entrance(&self) -> Option<&Outlet> {
-        let name = self.pipeline.as_deref()?;
-        let links = self.cx.shared.get::<Links>();
-        let there = self.entrance.get_or_try_init(|| async { links.entrance(name).await.ok_or(()) });
-        there.await.ok()
-    }
-
-    /// Nothing more will be refused.
-    pub(super) fn end(&self) {
-        if let Some(name) = &self.pipeline {
-            self.cx.shared.get::<Links>().sender_ended(name);
-        }
+    /// Asked for each time: a reload may have given the other pipeline another entrance.
+    async fn entrance(&self) -> Option<Outlet> {
+        self.cx.shared.get::<Links>().link(self.pipeline.as_deref()?).entrance().await
     }
 }

@@ -57,6 +57,15 @@ impl Rig {
         self.root.path().join("logs").join(name)
     }
 
+    /// The name of the source's checkpoints.
+    fn ledger(&self) -> String {
+        let mut globs: Vec<String> =
+            self.options["path"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        globs.sort();
+        let hash = crate::tail::identity::Fingerprint::of(globs.join("\n").as_bytes()).hash;
+        format!("test.file.{hash:016x}")
+    }
+
     fn state(&self) -> PathBuf {
         self.root.path().join("state")
     }

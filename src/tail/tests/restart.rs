@@ -139,7 +139,7 @@ async fn garbage_in_the_state_starts_over_with_a_warning() {
     let mut weir = rig.start().await;
     weir.lines(10).await;
     weir.stop().await;
-    fs::write(rig.state().join("checkpoints/test.source.0.file.log"), b"\0\0garbage").unwrap();
+    fs::write(rig.state().join(format!("checkpoints/{}.log", rig.ledger())), b"\0\0garbage").unwrap();
     let mut weir = rig.start().await;
     assert_eq!(weir.lines(10).await, expected(0..10));
 }
@@ -183,14 +183,14 @@ async fn no_space_for_state_is_survived_and_made_up_for() {
     rig.append("app.log", numbered(0..10));
     let checkpoints = rig.state().join("checkpoints");
     fs::create_dir_all(&checkpoints).unwrap();
-    std::os::unix::fs::symlink("/dev/full", checkpoints.join("test.source.0.file.new")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", checkpoints.join(format!("{}.new", rig.ledger()))).unwrap();
     let mut weir = rig.start().await;
     assert_eq!(weir.lines(10).await.len(), 10);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!checkpoints.join("test.source.0.file.log").exists());
-    fs::remove_file(checkpoints.join("test.source.0.file.new")).unwrap();
+    assert!(!checkpoints.join(format!("{}.log", rig.ledger())).exists());
+    fs::remove_file(checkpoints.join(format!("{}.new", rig.ledger()))).unwrap();
     tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert!(checkpoints.join("test.source.0.file.log").exists(), "tried again without new lines");
+    assert!(checkpoints.join(format!("{}.log", rig.ledger())).exists(), "tried again without new lines");
     weir.stop().await;
     let mut weir = rig.start().await;
     assert_eq!(weir.during(Duration::from_millis(100)).await, [""; 0]);
@@ -281,7 +281,7 @@ async fn rotated_during_a_long_absence_goes_on_where_it_was() {
     let mut weir = rig.start().await;
     assert_eq!(weir.lines(10).await.len(), 10);
     weir.stop().await;
-    let mut journal = journal::Journal::open(&rig.state(), "test.source.0.file").unwrap();
+    let mut journal = journal::Journal::open(&rig.state(), &rig.ledger()).unwrap();
     let (mut all, _) = journal.load().unwrap().unwrap();
     let mut records = Vec::new();
     for (id, checkpoint) in &mut all {
@@ -301,11 +301,41 @@ async fn rotated_during_a_long_absence_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_that_cannot_be_read_now_is_left_as_it_is() {
     let rig = Rig::new(&["app.log"], json!({}));
-    let state = rig.state().join("checkpoints/test.source.0.file.log");
+    let state = rig.state().join(format!("checkpoints/{}.log", rig.ledger()));
     // Reading a directory fails, for root too.
     fs::create_dir_all(&state).unwrap();
     let Err(Fault::Retry { why, .. }) = rig.start().await.ended.await.unwrap() else {
         panic!("it was taken")
     };
     assert!(why.contains("checkpoint") && state.is_dir(), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_taken_over_when_a_source_moves_or_its_globs_change() {
+    let mut rig = Rig::new(&["a.log"], json!({}));
+    rig.append("a.log", "one\n");
+    let mut running = rig.start().await;
+    assert_eq!(testing::wait_lines(&mut running.inlet, 1).await, [b"one"]);
+    running.stop().await;
+    let dir = rig.state().join("checkpoints");
+    // As an earlier version named them.
+    fs::rename(dir.join(format!("{}.log", rig.ledger())), dir.join("test.source.3.file.log")).unwrap();
+    for globs in [&["a.log"][..], &["*.log"], &["b.log", "a.l*"]] {
+        let logs = rig.log("");
+        rig.options["path"] = json!(globs.iter().map(|g| logs.join(g)).collect::<Vec<_>>());
+        rig.append("a.log", "more\n");
+        let mut running = rig.start().await;
+        assert_eq!(testing::wait_lines(&mut running.inlet, 1).await, [b"more"], "{globs:?}");
+        running.stop().await;
+        let names = journal::Journal::names(&rig.state());
+        assert_eq!(names, [rig.ledger()], "renamed, not copied");
+    }
+    // What another source of the configuration uses is not taken.
+    let cx = rig.cx();
+    let owner = rig.ledger();
+    cx.shared.get::<crate::tail::CheckpointNames>().set([owner]);
+    rig.options["path"] = json!(rig.log("a.log"));
+    let mut running = rig.start_as::<File>(cx).await;
+    assert_eq!(testing::wait_lines(&mut running.inlet, 4).await.len(), 4);
+    running.stop().await;
 }

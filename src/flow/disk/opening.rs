@@ -1,0 +1,130 @@
+//! From the plan of a buffer to its stage: opened again and again while the fault may pass, with rows waiting or going
+//! by the policy meanwhile.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::DiskFull;
+use super::stage::{DiskBuffer, RETRY, Stage, Trouble};
+use super::store::Store;
+use super::window::{Settlements, Window};
+use crate::base::backoff::Backoff;
+use crate::base::clock;
+use crate::base::rng::Rng;
+use crate::base::shutdown::Shutdown;
+use crate::flow::component::Fault;
+use crate::flow::meter::Reason;
+
+/// Under `drop_oldest` the sink is handed little ahead, for what it was handed cannot be dropped any more.
+const AHEAD_DROP_OLDEST: u64 = 1 << 20;
+
+impl Stage {
+    /// Opens the buffer, trying again while the fault may pass; `None` when it will not, or the end came first.
+    pub(super) async fn open(
+        mut buffer: DiskBuffer,
+        dir: PathBuf,
+        name: String,
+        shutdown: Shutdown,
+        gone: CancellationToken,
+        tell: oneshot::Sender<Result<(), Fault>>,
+    ) -> Option<Stage> {
+        let mut tell = Some(tell);
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
+        let (store, recovered) = loop {
+            match Store::open(buffer.storage.clone(), &dir, buffer.options.limits) {
+                Ok(opened) => break opened,
+                Err(fault @ Fault::Fatal { .. }) => {
+                    match tell.take() {
+                        Some(tell) => drop(tell.send(Err(fault))),
+                        None => tracing::error!(component = %name, "{fault}"),
+                    }
+                    buffer.back.close();
+                    return None;
+                }
+                Err(Fault::Retry { why, .. } | Fault::Unavailable { why }) => {
+                    tell.take().map(|tell| tell.send(Ok(())).ok());
+                    tracing::warn!(component = %name, "{why}; trying again");
+                    buffer.meter.error();
+                    buffer.status.set_trouble(Some(why));
+                    if !buffer.pause(backoff.next_delay(), &shutdown).await {
+                        buffer.back.close();
+                        return None;
+                    }
+                }
+            }
+        };
+        buffer.status.set_trouble(None);
+        buffer.status.opened(&dir);
+        for note in &recovered.notes {
+            tracing::warn!(component = %name, "disk buffer {}: {note}", dir.display());
+        }
+        if recovered.cut_bytes > 0 {
+            tracing::warn!(component = %name, "disk buffer {}: cut a torn record of {} bytes", dir.display(), recovered.cut_bytes);
+        }
+        if recovered.events > 0 {
+            tracing::info!(component = %name, "{} events wait in the disk buffer {}", recovered.events, dir.display());
+            buffer.meter.received(recovered.events, recovered.bytes);
+            buffer.meter.recovered(recovered.events);
+        }
+        let stage = buffer.stage(store, name, shutdown, gone);
+        stage.publish();
+        tell.take().map(|tell| tell.send(Ok(())).ok());
+        Some(stage)
+    }
+}
+
+impl DiskBuffer {
+    fn stage(self, store: Store, name: String, shutdown: Shutdown, gone: CancellationToken) -> Stage {
+        let DiskBuffer { front, back, options, meter, status, .. } = self;
+        let ahead = match options.when_full {
+            DiskFull::DropOldest => options.memory_bytes.min(AHEAD_DROP_OLDEST),
+            _ => options.memory_bytes,
+        };
+        let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
+        let settlements = Settlements::new(meter.clone());
+        Stage {
+            store,
+            front,
+            back,
+            options,
+            meter,
+            status,
+            shutdown,
+            gone,
+            name,
+            inbox: VecDeque::new(),
+            input_done: false,
+            kept: VecDeque::new(),
+            kept_weight: 0,
+            window: Window::new(ahead, settlements.clone()),
+            settlements,
+            unsafe_yet: VecDeque::new(),
+            sink_only: VecDeque::new(),
+            syncing: None,
+            last_sync: None,
+            last_persist: None,
+            unpersisted: true,
+            trouble: Trouble { retry_at: None, backoff, failed_reads: 0, no_space: false },
+        }
+    }
+
+    /// Waits before the next try to open; meanwhile rows wait, or go by the policy. False when the end has come.
+    async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
+        let until = clock::now() + pause;
+        let waits = self.options.when_full.waits();
+        loop {
+            tokio::select! {
+                () = shutdown.aborted() => return false,
+                () = tokio::time::sleep_until(until) => return true,
+                lease = self.front.recv(), if !waits => match lease {
+                    Some(lease) => lease.dropped(Reason::BufferFault),
+                    None => return false,
+                },
+            }
+        }
+    }
+}
