@@ -150,9 +150,8 @@ impl Scenario {
     /// Whether anything here drops rows by its policy.
     pub(crate) fn may_drop(&self) -> bool {
         let linked = self.linked_disk.is_some_and(|disk| disk.drops());
-        let drops = |s: &SinkPlan| {
-            s.drops_when_full() || matches!(s.manner, Manner::Rejecting | Manner::Panicking)
-        };
+        let drops =
+            |s: &SinkPlan| s.drops_when_full() || matches!(s.manner, Manner::Rejecting | Manner::Panicking);
         self.sinks.iter().any(drops) || linked || self.drops_at_the_entrance()
     }
 
@@ -170,6 +169,12 @@ impl Scenario {
     /// Whether that sink's rows are safe before it has them.
     pub(crate) fn has_disk(&self, sink: usize) -> bool {
         self.sinks[sink].disk.is_some() || self.linked_disk.is_some()
+    }
+
+    /// Whether a disk buffer gives up what it already has.
+    pub(crate) fn drops_oldest_on_disk(&self) -> bool {
+        let disks = self.sinks.iter().filter_map(|sink| sink.disk).chain(self.linked_disk);
+        disks.into_iter().any(|disk| disk.when_full == "drop_oldest")
     }
 
     /// Whether rows may lie in two buffers that follow each other.
