@@ -149,8 +149,14 @@ pub fn bodies(data: &[u8]) {
 /// A schema agrees with another parser on what is there and of which type.
 pub fn schema(data: &[u8]) {
     let [kind, body @ ..] = data else { return };
-    let kinds =
-        [FieldType::String, FieldType::Number, FieldType::Bool, FieldType::Object, FieldType::Array, FieldType::Timestamp];
+    let kinds = [
+        FieldType::String,
+        FieldType::Number,
+        FieldType::Bool,
+        FieldType::Object,
+        FieldType::Array,
+        FieldType::Timestamp,
+    ];
     let kind = kinds[usize::from(*kind) % 6];
     let Ok(events) = decode(BodyKind::Ndjson, Bytes::copy_from_slice(body)) else { return };
     let required = Schema { required: vec!["a".to_owned()], types: Vec::new() };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use http::Method;
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use logweir::cli::http_get::parse_answer;
 use logweir::config::Secret;
 use logweir::net::dial::{Connection, Dial, Endpoint, Proxy};
@@ -139,7 +139,9 @@ pub fn proxy_urls(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     drop(Proxy::check(text));
     if data.iter().all(u8::is_ascii_alphanumeric) && data.len() > 10 {
-        for url in [format!("http://u:{text}@"), format!("socks5://u:{text}@h:1"), format!("http://u:{text}%4@h:1")] {
+        for url in
+            [format!("http://u:{text}@"), format!("socks5://u:{text}@h:1"), format!("http://u:{text}%4@h:1")]
+        {
             let why = Proxy::check(&url).expect_err("none of these is a proxy");
             assert!(!why.contains(text), "{why}");
         }
@@ -166,9 +168,8 @@ pub fn urls(data: &[u8]) {
 
 /// `Retry-After`: seconds are taken as they are; a date of RFC 9110 that lies ahead is that far away.
 pub fn retry_after(data: &[u8]) {
-    let headers = |value: &[u8]| {
-        Some(HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(value).ok()?)]))
-    };
+    let headers =
+        |value: &[u8]| Some(HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(value).ok()?)]));
     let waited = headers(data).and_then(|headers| wait(&headers));
     if let Some(seconds) = std::str::from_utf8(data).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit())) {
         let expected = seconds.parse().ok();
@@ -176,12 +177,18 @@ pub fn retry_after(data: &[u8]) {
     }
     let Some((number, _)) = data.split_first_chunk::<4>() else { return };
     let now = jiff::Timestamp::now();
-    let Ok(at) = jiff::Timestamp::from_second(now.as_second() + i64::from(u32::from_le_bytes(*number))) else { return };
+    let Ok(at) = jiff::Timestamp::from_second(now.as_second() + i64::from(u32::from_le_bytes(*number)))
+    else {
+        return;
+    };
     let at = at.to_zoned(jiff::tz::TimeZone::UTC);
     for form in ["%a, %d %b %Y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
         let date = at.strftime(form).to_string();
         let waited = headers(date.as_bytes()).and_then(|headers| wait(&headers)).expect("a date");
         let ahead = u64::from(u32::from_le_bytes(*number));
-        assert!(waited.as_secs() <= ahead && waited.as_secs() + 5 >= ahead, "{date}: {waited:?} of {ahead} s");
+        assert!(
+            waited.as_secs() <= ahead && waited.as_secs() + 5 >= ahead,
+            "{date}: {waited:?} of {ahead} s"
+        );
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use logweir::batch::{Batch, Framing};
 use logweir::flow::disk::format::{
-    Compression, Point, Positions, RECORD_HEADER, RecordHeader, SLOT, decode_header, decode_segment, decode_slot,
-    encode_header, encode_segment, encode_slot,
+    Compression, Point, Positions, RECORD_HEADER, RecordHeader, SLOT, decode_header, decode_segment,
+    decode_slot, encode_header, encode_segment, encode_slot,
 };
 use logweir::flow::disk::storage::{Open, Storage as _};
 use logweir::flow::disk::{Limits, Store, audit, record as records};
@@ -51,7 +51,8 @@ pub fn record(data: &[u8]) {
     assert!(decode_header(&bytes, salt + 1).is_none(), "of another buffer");
     let place = usize::from(*flip) * 7 % bytes.len();
     bytes[place] ^= 0x10;
-    let sound = decode_header(&bytes, salt).is_some_and(|h| records::is_intact(&h, &bytes[RECORD_HEADER..], salt));
+    let sound =
+        decode_header(&bytes, salt).is_some_and(|h| records::is_intact(&h, &bytes[RECORD_HEADER..], salt));
     assert!(!sound, "byte {place} of {}", bytes.len());
 }
 
@@ -100,8 +101,7 @@ pub fn positions(data: &[u8]) {
         let mut next = || numbers.next().unwrap_or(3);
         Point { seq: next(), events: next(), bytes: next(), segment: next(), offset: next() }
     };
-    let positions =
-        Positions { generation: data.len() as u64, salt: 9, acked: point(), synced: point() };
+    let positions = Positions { generation: data.len() as u64, salt: 9, acked: point(), synced: point() };
     let mut slot = encode_slot(&positions);
     assert_eq!(decode_slot(&slot), Some(positions));
     for cut in [0, 8, 100, SLOT - 1] {
@@ -143,8 +143,11 @@ fn read(store: &mut Store) -> Vec<u64> {
 
 /// Appends, forces to the disk and lets the buffer go.
 fn append(store: &mut Store, numbers: std::ops::Range<u64>) {
-    let batches: Vec<Batch> =
-        numbers.clone().step_by(4).map(|n| Batch::from_lines("fuzz", (n..(n + 4).min(numbers.end)).map(line))).collect();
+    let batches: Vec<Batch> = numbers
+        .clone()
+        .step_by(4)
+        .map(|n| Batch::from_lines("fuzz", (n..(n + 4).min(numbers.end)).map(line)))
+        .collect();
     store.append(&batches, &mut Vec::new()).expect("room");
     if let Some(ticket) = store.begin_sync() {
         ticket.run().expect("memory");

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use logweir::batch::{Batch, Origin};
-use logweir::codec::framing::{FramingError, Oversize, Scheme};
 use logweir::codec::frames::{FrameReader, FrameSettings};
+use logweir::codec::framing::{FramingError, Oversize, Scheme};
 use logweir::flow::{Meter, Reason};
 
 const POLICIES: [Oversize; 3] = [Oversize::Truncate, Oversize::Drop, Oversize::Split];
@@ -75,7 +75,9 @@ fn any(scheme: Scheme, data: &[u8]) {
 /// An event that the scheme can carry.
 fn sendable(scheme: Scheme, event: &[u8]) -> Vec<u8> {
     match scheme {
-        Scheme::Auto => [b"<", &event.iter().copied().filter(|b| *b != b'\n').collect::<Vec<_>>()[..]].concat(),
+        Scheme::Auto => {
+            [b"<", &event.iter().copied().filter(|b| *b != b'\n').collect::<Vec<_>>()[..]].concat()
+        }
         _ => event.to_vec(),
     }
 }

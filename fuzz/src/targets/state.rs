@@ -20,7 +20,8 @@ pub fn checkpoints(data: &[u8]) {
         assert!(data.ends_with(rest));
     }
     let [cut, flip, numbers @ ..] = data else { return };
-    let (mut journal, mut known, mut ends) = (MAGIC.to_vec(), HashMap::new(), vec![(MAGIC.len(), HashMap::new())]);
+    let (mut journal, mut known, mut ends) =
+        (MAGIC.to_vec(), HashMap::new(), vec![(MAGIC.len(), HashMap::new())]);
     for bytes in numbers.chunks(12).take(20) {
         let id = FileId { dev: 1, ino: u64::from(bytes[0] % 4) };
         let entry = (bytes.len() == 12).then(|| Checkpoint {

@@ -114,7 +114,8 @@ pub fn pem(data: &[u8]) {
         assert!(e.message.len() < 400 && e.hint.len() < 400, "{e}");
     }
     let body = STANDARD.encode(data);
-    let lines: Vec<&str> = body.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).expect("ASCII")).collect();
+    let lines: Vec<&str> =
+        body.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).expect("ASCII")).collect();
     let text = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
     let found = files::certificates_in("cert_file", path, text.repeat(2).as_bytes()).expect("PEM");
     assert!(found.len() == 2 && found.iter().all(|der| der.as_ref() == data));
@@ -140,8 +141,10 @@ pub fn event_ids(data: &[u8]) {
         assert_eq!(epoch.id(seq), text);
     }
     assert!(epoch.parse_composite(text, "a").is_none() || text.contains("a:"));
-    let mut names: Vec<&str> =
-        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|name| !name.is_empty()).collect();
+    let mut names: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+        .filter(|name| !name.is_empty())
+        .collect();
     names.sort_unstable();
     names.dedup();
     let numbers = data.iter().map(|byte| u64::from(*byte) << 32);
