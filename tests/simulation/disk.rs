@@ -5,7 +5,7 @@ mod storage {
     pub(super) use logweir::flow::disk::storage::{Held, Open, Storage, StoredFile};
 }
 
-#[allow(dead_code, reason = "the library's own tests use more of it")]
+#[allow(dead_code, clippy::unwrap_used, reason = "the library's own tests use more of it")]
 #[path = "../../src/flow/disk/model_tests.rs"]
 mod model_tests;
 

@@ -77,7 +77,7 @@ pub(crate) fn carried_over(world: &World, board: &Board) {
 /// meter counts as dropped, row for row.
 pub(crate) fn losses_are_counted(world: &World, board: &Board) {
     let once = world.scenario.lives.len() == 1 && world.sources.iter().all(|source| lock(source).passes == 1);
-    if !once || world.scenario.drops_at_the_entrance() {
+    if !once || world.scenario.drops_before_the_sinks() {
         return;
     }
     let pipelines = board.pipelines();

@@ -155,6 +155,11 @@ impl Scenario {
         self.sinks.iter().any(drops) || linked || self.drops_at_the_entrance()
     }
 
+    /// Whether something drops rows that no sink then counts.
+    pub(crate) fn drops_before_the_sinks(&self) -> bool {
+        self.drops_at_the_entrance() || self.linked_disk.is_some_and(|disk| disk.drops())
+    }
+
     /// Whether the pipeline's limit drops rows before any sink counts them.
     pub(crate) fn drops_at_the_entrance(&self) -> bool {
         self.rate.is_some_and(|(policy, _)| policy == "drop")

@@ -55,7 +55,6 @@ impl Credentials {
 }
 
 /// What the headers carry: nothing, something that makes no sense, or credentials.
-#[expect(clippy::result_unit_err, reason = "there is nothing to say of what makes no sense")]
 pub fn of_headers(headers: &HeaderMap) -> Option<Result<Credentials, ()>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?;
