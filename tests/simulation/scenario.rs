@@ -176,12 +176,6 @@ impl Scenario {
         self.sinks[sink].disk.is_some() || self.linked_disk.is_some()
     }
 
-    /// Whether a disk buffer gives up what it already has.
-    pub(crate) fn drops_oldest_on_disk(&self) -> bool {
-        let disks = self.sinks.iter().filter_map(|sink| sink.disk).chain(self.linked_disk);
-        disks.into_iter().any(|disk| disk.when_full == "drop_oldest")
-    }
-
     /// Whether rows may lie in two buffers that follow each other.
     pub(crate) fn has_two_disks(&self) -> bool {
         self.linked_disk.is_some()
