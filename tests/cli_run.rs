@@ -144,7 +144,7 @@ fn sighup_and_sigusr1_do_not_end_it() {
     assert_eq!(wait(child).code, 0);
     let old = std::fs::read_to_string(place.path("old.log")).unwrap();
     let new = std::fs::read_to_string(place.path("weir.log")).unwrap();
-    assert!(old.contains("SIGHUP ignored"), "{old}");
+    assert!(old.contains("SIGHUP: reading the configuration again"), "{old}");
     for line in old.lines().chain(new.lines()) {
         let json: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(json["message"].is_string() && json["level"].is_string());

@@ -47,8 +47,7 @@ pub fn file_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(secs, nanos)
 }
 
-/// Steps the wall clock of this process by `nanos` (tests only: "clock stepped backwards").
-#[cfg(test)]
+/// Steps the wall clock of this process by `nanos`, for tests and simulations: "clock stepped backwards".
 pub fn step_wall(nanos: i64) {
     WALL_SHIFT_NANOS.fetch_add(nanos, Ordering::Relaxed);
 }

@@ -1,9 +1,21 @@
 //! The one door to spawned work. Every task and thread has a name, and whoever spawns it holds its handle, so a
 //! panic always has somebody to tell.
 
+use std::cell::Cell;
 use std::future::Future;
 
 use tokio::task::JoinHandle;
+
+thread_local! {
+    /// Whether a simulation runs on this thread.
+    static SIMULATED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, what this thread would give to other threads runs as a task of its own runtime: a simulation in
+/// which one thing happens after the other can be repeated.
+pub fn simulate() {
+    SIMULATED.set(true);
+}
 
 /// Runs `future` on the shared runtime.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
@@ -27,6 +39,10 @@ where
 {
     let runtime = tokio::runtime::Handle::current();
     let (done, wait) = tokio::sync::oneshot::channel();
+    if SIMULATED.get() {
+        drop(spawn(async move { done.send(future.await).ok() }));
+        return Ok(wait);
+    }
     // The kernel keeps 15 bytes of a thread's name.
     let short: String = name.chars().take(15).collect();
     std::thread::Builder::new().name(short).spawn(move || {
@@ -34,6 +50,14 @@ where
         done.send(runtime.block_on(future)).ok();
     })?;
     Ok(wait)
+}
+
+/// Runs `work`, which may block, on a thread of the runtime's pool.
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    if SIMULATED.get() {
+        return spawn(async move { work() });
+    }
+    tokio::task::spawn_blocking(work)
 }
 
 /// A readable form of what a panic carried.

@@ -197,7 +197,7 @@ impl std::fmt::Display for Base {
 }
 
 /// Splits a whole answer of a closed connection; `None` if it is none or is cut short.
-fn parse_answer(raw: &[u8]) -> Option<Answer> {
+pub fn parse_answer(raw: &[u8]) -> Option<Answer> {
     let head_len = memchr::memmem::find(raw, b"\r\n\r\n")?;
     let (head, body) = (std::str::from_utf8(&raw[..head_len]).ok()?, &raw[head_len + 4..]);
     let mut lines = head.split("\r\n");

@@ -11,6 +11,7 @@ use super::memory;
 use super::plan::{PipelinePlan, Plan};
 use super::report::{Change, PipelineChange, ReloadOutcome, ReloadReport};
 use super::requests::Loader;
+use crate::base::task;
 use crate::config::{Node, RootOptions, Table};
 use crate::flow::{Board, Links, Memory};
 use crate::net::Router;
@@ -33,7 +34,7 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     let Some(load) = load.cloned() else {
         return ReloadReport::refused(vec!["this run was not made from configuration files".to_owned()]);
     };
-    let plan = match tokio::task::spawn_blocking(move || load()).await {
+    let plan = match task::spawn_blocking(move || load()).await {
         Ok(Ok(plan)) => plan,
         Ok(Err(errors)) => return ReloadReport::refused(errors),
         Err(e) => return ReloadReport::refused(vec![format!("bug in reading the configuration: {e}")]),
@@ -105,7 +106,7 @@ pub(super) fn unowned(engine: &Engine) -> impl Future<Output = Vec<String>> + Se
         )
     };
     async move {
-        let found = tokio::task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
+        let found = task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
         found.unwrap_or_default().into_iter().map(say).collect()
     }
 }

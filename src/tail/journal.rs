@@ -200,13 +200,13 @@ impl Journal {
         if self.is_nowhere() {
             return Ok(None);
         }
-        let read = File::open(&self.path).and_then(|mut file| {
+        let found = File::open(&self.path).and_then(|mut file| {
             let modified = file.metadata()?.modified()?;
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             Ok((bytes, modified))
         });
-        let (bytes, modified) = match read {
+        let (bytes, modified) = match found {
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => {
@@ -214,18 +214,10 @@ impl Journal {
                 return Err(unusable(&e, format!("cannot read the checkpoint file {at}: {e}")));
             }
         };
-        let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        let Some((entries, rest)) = read(&bytes) else {
             self.set_aside(if bytes.is_empty() { "is empty" } else { "is not a checkpoint file" });
             return Ok(None);
         };
-        let mut entries = HashMap::new();
-        while let Some((id, entry, after)) = decode(rest) {
-            match entry {
-                Some(entry) => entries.insert(id, entry),
-                None => entries.remove(&id),
-            };
-            rest = after;
-        }
         // A torn last record is what a crash leaves; more than that is damage.
         if rest.len() > RECORD_BYTES_MAX {
             self.set_aside("is damaged; what precedes the damage is used");
@@ -321,6 +313,20 @@ pub fn encode(id: FileId, entry: Option<&Checkpoint>, out: &mut Vec<u8>) {
     let (len, sum) = (payload.len() as u32, checksum(payload));
     out[start..start + 4].copy_from_slice(&len.to_le_bytes());
     out[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// What a journal of `bytes` says, up to its first damage, and the bytes from there on; `None` if it is no journal.
+pub fn read(bytes: &[u8]) -> Option<(HashMap<FileId, Checkpoint>, &[u8])> {
+    let mut rest = bytes.strip_prefix(MAGIC)?;
+    let mut entries = HashMap::new();
+    while let Some((id, entry, after)) = decode(rest) {
+        match entry {
+            Some(entry) => entries.insert(id, entry),
+            None => entries.remove(&id),
+        };
+        rest = after;
+    }
+    Some((entries, rest))
 }
 
 /// The first record of `bytes` and what follows it; `None` at the end or at damage.

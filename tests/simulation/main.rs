@@ -5,26 +5,32 @@
 //!
 //! `TEST_SEED=17` repeats one seed, `TEST_SEEDS=10000 cargo test --release --test simulation` runs many.
 
+mod disk;
 mod oracle;
 mod scenario;
 mod sink;
 mod source;
 mod world;
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use logweir::base::shutdown::Shutdown;
-use logweir::base::{rng, task};
+use logweir::base::{clock, rng, task};
 use logweir::engine::{self, Services};
+use logweir::flow::disk::storage::FileSystem;
 use logweir::flow::{Board, Shared};
+use tokio::task::JoinHandle;
 
-use scenario::{End, Scenario};
-use world::World;
+use scenario::{End, Life, Scenario, When};
+use world::{World, lock};
 
 /// Longer than any life may take, in simulated time.
 const LIFE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// How long a step may not come before the life ends without it.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
@@ -45,6 +51,9 @@ fn nothing_is_lost_whatever_happens() {
     }));
     let (mut rows, mut lives) = (0, 0);
     for seed in first..first + seeds {
+        if number("TEST_VERBOSE").is_some() {
+            println!("{}", Scenario::new(seed).describe());
+        }
         let world = simulate(seed);
         let violations = world.violations();
         assert!(
@@ -62,6 +71,7 @@ fn nothing_is_lost_whatever_happens() {
 /// All lives of one seed.
 fn simulate(seed: u64) -> Arc<World> {
     let world = Arc::new(World::new(Scenario::new(seed)));
+    task::simulate();
     for life in 0..world.scenario.lives.len() {
         world.begin_life(life);
         rng::simulate(seed.wrapping_mul(31).wrapping_add(life as u64));
@@ -71,9 +81,10 @@ fn simulate(seed: u64) -> Arc<World> {
             .build()
             .expect("a runtime");
         runtime.block_on(one_life(&world, life));
-        // A crash: everything in flight is gone, and what settles now was never heard.
+        // What settles now was never heard.
         world.crashed.store(true, Ordering::Relaxed);
         drop(runtime);
+        world.reboot(world.scenario.lives[life].survives);
         if !world.violations().is_empty() {
             break;
         }
@@ -82,27 +93,59 @@ fn simulate(seed: u64) -> Arc<World> {
     world
 }
 
+/// Steps the wall clock now and then, and back at the end.
+struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    fn start(steps: &[(Duration, i64)]) -> Clock {
+        let total = Arc::new(AtomicI64::new(0));
+        for (after, seconds) in steps.iter().copied() {
+            let total = total.clone();
+            drop(task::spawn(async move {
+                tokio::time::sleep(after).await;
+                clock::step_wall(seconds * 1_000_000_000);
+                total.fetch_add(seconds, Ordering::Relaxed);
+            }));
+        }
+        Clock(total)
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        clock::step_wall(-self.0.load(Ordering::Relaxed) * 1_000_000_000);
+    }
+}
+
 async fn one_life(world: &Arc<World>, life: usize) {
     let plan = world.scenario.plan(world);
     let shared = Arc::new(Shared::default());
-    let state_dir = std::env::temp_dir().as_path().into();
+    shared.get::<FileSystem>().replace(Arc::new(lock(&world.disk).clone()));
     let services = Services {
         shared: shared.clone(),
-        state_dir,
+        state_dir: Path::new("/state").into(),
         serve: Box::new(|_, _| Box::pin(std::future::ready(()))),
         load: None,
     };
     let shutdown = Shutdown::new();
-    let (stop, end) = (shutdown.clone(), world.scenario.lives[life]);
-    let run = task::spawn(async move { engine::run(plan, services, shutdown, |_| {}).await });
-    match end {
-        End::Crash(after) => {
-            tokio::time::timeout(after, run).await.ok();
+    let stop = shutdown.clone();
+    let Life { end, clock_steps, .. } = &world.scenario.lives[life];
+    let _clock = Clock::start(clock_steps);
+    let mut run = task::spawn(async move { engine::run(plan, services, shutdown, |_| {}).await });
+    match *end {
+        End::Crash(when) => {
+            crash(world, when, &mut run).await;
+            lock(&world.stored).clear();
             return;
         }
-        End::Drain(after) => {
-            let late = tokio::time::sleep(after);
-            tokio::pin!(run);
+        End::Drain(when) => {
+            let late = async {
+                match when {
+                    When::After(after) => tokio::time::sleep(after).await,
+                    When::Step(step) => until_step(world, step, || {}).await,
+                    When::Operation(_) => unreachable!("a disk that goes down is a crash"),
+                }
+            };
             tokio::select! {
                 done = &mut run => oracle::ended(world, done),
                 () = late => {
@@ -125,5 +168,35 @@ async fn one_life(world: &Arc<World>, life: usize) {
         },
     }
     oracle::at_rest(world, &shared.get::<Board>());
+    oracle::carried_over(world, &shared.get::<Board>());
     oracle::losses_are_counted(world, &shared.get::<Board>());
+}
+
+/// Does something at that send or settlement, and is woken after it, or when it does not come for long.
+async fn until_step(world: &World, step: u64, act: impl FnOnce() + Send + 'static) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    world.after_steps(step, move || {
+        act();
+        tell.send(()).ok();
+    });
+    tokio::time::timeout(STEP_PATIENCE, told).await.ok();
+}
+
+/// Waits for the moment of a crash, or the run's end.
+async fn crash<T>(world: &Arc<World>, when: When, run: &mut JoinHandle<T>) {
+    match when {
+        When::After(after) => drop(tokio::time::timeout(after, run).await),
+        When::Step(step) => {
+            let at_once = world.clone();
+            tokio::select! {
+                _ = run => {}
+                () = until_step(world, step, move || at_once.crash()) => {}
+            }
+        }
+        // The disk is gone at once, the rest a moment later.
+        When::Operation(operation) => {
+            lock(&world.disk).crash_after(operation);
+            drop(tokio::time::timeout(Duration::from_secs(3), run).await);
+        }
+    }
 }

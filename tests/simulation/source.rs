@@ -62,6 +62,7 @@ impl Source for SimSource {
             }
             let to = (at + 1 + self.rng.below(self.world.scenario.batch_rows_max)).min(rows);
             let batch = self.batch(pass, at, to);
+            self.world.step();
             out.send(batch).await;
             at = to;
             match self.rng.below(100) {

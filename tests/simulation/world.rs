@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use logweir::batch::Outcome;
 
+use super::disk::model::{Model, Survives};
 use super::scenario::Scenario;
 
 /// The payload of panics that the simulation itself throws.
@@ -57,6 +58,8 @@ pub(crate) struct SourceLog {
     pub(crate) again: bool,
     /// Passes begun so far, over all lives.
     pub(crate) passes: u64,
+    /// The same when this life began.
+    passes_before: u64,
 }
 
 impl SourceLog {
@@ -86,6 +89,15 @@ pub(crate) struct SinkLog {
     pub(crate) last: HashMap<usize, Row>,
 }
 
+/// Something that happens once.
+struct Fuse(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Fuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fuse")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -97,6 +109,14 @@ pub(crate) struct World {
     /// Rows of this life that the engine may lose and has to count: by panics of a sink.
     pub(crate) panics: AtomicU64,
     life: AtomicU64,
+    /// What buffers are on.
+    pub(crate) disk: Mutex<Model>,
+    /// Sends and settlements until something happens, and what.
+    fuse: Mutex<Option<(u64, Fuse)>>,
+    /// Lives that came to an end with everything delivered or on the disk.
+    in_order: Mutex<Vec<usize>>,
+    /// Events that each disk buffer held when the life before ended, unless that was a crash.
+    pub(crate) stored: Mutex<HashMap<String, u64>>,
     violations: Mutex<Vec<String>>,
 }
 
@@ -112,6 +132,10 @@ impl World {
             crashed: AtomicBool::new(false),
             panics: AtomicU64::new(0),
             life: AtomicU64::new(0),
+            disk: Mutex::default(),
+            fuse: Mutex::default(),
+            in_order: Mutex::default(),
+            stored: Mutex::default(),
             violations: Mutex::default(),
             scenario,
         }
@@ -125,8 +149,54 @@ impl World {
         }
         for source in &self.sources {
             let mut log = lock(source);
-            (log.beyond, log.again) = (BTreeMap::new(), false);
+            (log.beyond, log.again, log.passes_before) = (BTreeMap::new(), false, log.passes);
         }
+    }
+
+    /// Whether the row was offered in an earlier life.
+    pub(crate) fn is_from_before(&self, row: Row) -> bool {
+        row.pass <= lock(&self.sources[row.source]).passes_before
+    }
+
+    /// Does something at the send or settlement after so many more.
+    pub(crate) fn after_steps(&self, steps: u64, act: impl FnOnce() + Send + 'static) {
+        *lock(&self.fuse) = Some((steps, Fuse(Box::new(act))));
+    }
+
+    /// A source is about to send, or a sink to settle.
+    pub(crate) fn step(&self) {
+        let mut fuse = lock(&self.fuse);
+        match fuse.as_mut() {
+            Some((0, _)) => {
+                let act = fuse.take();
+                drop(fuse);
+                act.into_iter().for_each(|(_, act)| (act.0)());
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+    }
+
+    /// Nothing of what is done from now on is heard, and nothing reaches the disk.
+    pub(crate) fn crash(&self) {
+        self.crashed.store(true, Ordering::Relaxed);
+        lock(&self.disk).crash_after(0);
+    }
+
+    /// The machine comes back, with what of the disk survives.
+    pub(crate) fn reboot(&self, survives: Survives) {
+        let mut disk = lock(&self.disk);
+        *disk = disk.after_crash(survives);
+        *lock(&self.fuse) = None;
+    }
+
+    /// This life came to its end without force: what a sink has, it has for good.
+    pub(crate) fn end_in_order(&self) {
+        lock(&self.in_order).push(self.life());
+    }
+
+    pub(crate) fn ended_in_order(&self, life: usize) -> bool {
+        lock(&self.in_order).contains(&life)
     }
 
     pub(crate) fn life(&self) -> usize {

@@ -5,7 +5,7 @@ use logweir::codec::framing::{LineFramer, Oversize};
 use logweir::codec::{json, lookup as fields, terminal as term};
 
 /// Lines do not depend on how the text was cut into reads, and none is longer than the limit.
-pub fn newline_framing(data: &[u8]) {
+pub fn file_lines(data: &[u8]) {
     let [max, policy, piece, text @ ..] = data else { return };
     let max = usize::from(*max).max(1);
     let oversize = [Oversize::Truncate, Oversize::Drop, Oversize::Split][usize::from(*policy) % 3];

@@ -10,7 +10,7 @@ use super::storage::{Held, Open, Storage, StoredFile};
 
 /// What survives of what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Survives {
+pub(crate) enum Survives {
     Nothing,
     Everything,
     /// Of each file's last write only the first half.
@@ -20,7 +20,7 @@ pub(super) enum Survives {
 }
 
 impl Survives {
-    pub(super) const ALL: [Survives; 4] =
+    pub(crate) const ALL: [Survives; 4] =
         [Survives::Nothing, Survives::Everything, Survives::TornEnd, Survives::Hole];
 }
 
@@ -34,13 +34,18 @@ enum Change {
 struct Content {
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// What is read: the durable bytes with every change.
+    now: Vec<u8>,
 }
 
 impl Content {
-    fn now(&self) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        self.pending.iter().for_each(|change| apply(&mut bytes, change));
-        bytes
+    fn of(durable: Vec<u8>) -> Content {
+        Content { now: durable.clone(), durable, pending: Vec::new() }
+    }
+
+    fn change(&mut self, change: Change) {
+        apply(&mut self.now, &change);
+        self.pending.push(change);
     }
 
     fn after(&self, survives: Survives) -> Vec<u8> {
@@ -89,35 +94,40 @@ struct State {
 
 /// The file system; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Model(Arc<Mutex<State>>);
+pub(crate) struct Model(Arc<Mutex<State>>);
 
 impl Model {
-    pub(super) fn crashing_at(operation: usize) -> Model {
+    pub(crate) fn crashing_at(operation: usize) -> Model {
         let model = Model::default();
         model.0.lock().unwrap().crash_at = Some(operation);
         model
     }
 
-    pub(super) fn lying(self) -> Model {
+    /// The machine goes down in the operation after so many more.
+    pub(crate) fn crash_after(&self, operations: usize) {
+        let mut state = self.0.lock().unwrap();
+        state.crash_at = Some(state.operations + operations);
+    }
+
+    pub(crate) fn lying(self) -> Model {
         self.0.lock().unwrap().lies = true;
         self
     }
 
-    pub(super) fn refuse(&self, kind: Option<io::ErrorKind>) {
+    pub(crate) fn refuse(&self, kind: Option<io::ErrorKind>) {
         self.0.lock().unwrap().refuses = kind;
     }
 
-    pub(super) fn operations(&self) -> usize {
+    pub(crate) fn operations(&self) -> usize {
         self.0.lock().unwrap().operations
     }
 
     /// The file system after the machine came back.
-    pub(super) fn after_crash(&self, survives: Survives) -> Model {
+    pub(crate) fn after_crash(&self, survives: Survives) -> Model {
         let state = self.0.lock().unwrap();
         let names = if survives == Survives::Nothing { &state.durable_names } else { &state.names };
         let contents = state.contents.iter();
-        let contents =
-            contents.map(|c| Content { durable: c.after(survives), pending: Vec::new() }).collect();
+        let contents = contents.map(|c| Content::of(c.after(survives))).collect();
         Model(Arc::new(Mutex::new(State {
             names: names.clone(),
             durable_names: names.clone(),
@@ -176,7 +186,7 @@ impl Storage for Model {
         Ok(inside
             .map(|(path, id)| {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                (name, state.contents[*id].now().len() as u64)
+                (name, state.contents[*id].now.len() as u64)
             })
             .collect())
     }
@@ -229,12 +239,13 @@ impl StoredFile for ModelFile {
         let lives = self.0.tick(&mut state)?;
         // The machine goes down halfway through a write.
         let len = if lives { data.len() } else { data.len() * 2 / 3 };
-        state.contents[self.1].pending.push(Change::Write(offset, data[..len].to_vec()));
+        state.contents[self.1].change(Change::Write(offset, data[..len].to_vec()));
         if lives { Ok(()) } else { Err(io::Error::other("the machine went down")) }
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let bytes = self.0.0.lock().unwrap().contents[self.1].now();
+        let state = self.0.0.lock().unwrap();
+        let bytes = &state.contents[self.1].now;
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);
@@ -243,7 +254,7 @@ impl StoredFile for ModelFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.0.change(|state| {
-            state.contents[self.1].pending.push(Change::Truncate(len));
+            state.contents[self.1].change(Change::Truncate(len));
             Ok(())
         })
     }
@@ -252,7 +263,7 @@ impl StoredFile for ModelFile {
         self.0.change(|state| {
             let content = &mut state.contents[self.1];
             if !state.lies {
-                content.durable = content.now();
+                content.durable = content.now.clone();
                 content.pending.clear();
             }
             Ok(())

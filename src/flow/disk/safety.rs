@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::stage::Stage;
 use crate::base::clock::{self, Instant};
+use crate::base::task;
 use crate::batch::Outcome;
 
 /// How often the settled place is written at most; what was settled since is delivered again after a `kill -9`.
@@ -26,7 +27,7 @@ impl Stage {
         let Some(ticket) = self.store.begin_sync() else { return };
         let ticket = Arc::new(ticket);
         let run = ticket.clone();
-        self.syncing = Some((tokio::task::spawn_blocking(move || run.run()), ticket));
+        self.syncing = Some((task::spawn_blocking(move || run.run()), ticket));
     }
 
     /// When the disk is to be waited for: not before the sink had a moment to settle the rows, which saves the wait, and

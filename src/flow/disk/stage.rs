@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::format::Point;
 use super::safety::PERSIST_EVERY;
 use super::status::BufferStatus;
-use super::storage::{Disk, Storage};
+use super::storage::{Disk, FileSystem, Storage};
 use super::store::Store;
 use super::window::{Settlements, Window};
 use super::writer::{Appended, SyncTicket};
@@ -94,7 +94,10 @@ impl DiskBuffer {
     ///
     /// # Errors
     /// When the operating system refuses another thread.
-    pub fn start(self, cx: &TaskCx) -> io::Result<RunningBuffer> {
+    pub fn start(mut self, cx: &TaskCx) -> io::Result<RunningBuffer> {
+        if let Some(other) = cx.shared.get::<FileSystem>().replaced() {
+            self.storage = other;
+        }
         let (tell, opened) = oneshot::channel();
         let sink_gone = CancellationToken::new();
         let (dir, shutdown) = (directory(&cx.state_dir, &cx.site), cx.shutdown.clone());

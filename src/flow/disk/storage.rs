@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Most slices that one system call takes on every system of interest (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
@@ -101,6 +101,23 @@ pub trait StoredFile: Send + Sync + Debug {
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
+
+/// What buffers of a process are on, found in [`Shared`](crate::flow::Shared): the file system of the machine, unless
+/// a simulation has put another in its place.
+#[derive(Debug, Default)]
+pub struct FileSystem(OnceLock<Arc<dyn Storage>>);
+
+impl FileSystem {
+    /// Buffers that are started from now on are on `storage`; the first call counts.
+    pub fn replace(&self, storage: Arc<dyn Storage>) {
+        self.0.get_or_init(|| storage);
+    }
+
+    /// What was put in place of the machine's.
+    pub fn replaced(&self) -> Option<Arc<dyn Storage>> {
+        self.0.get().cloned()
+    }
+}
 
 /// A locked file; closing it lets the lock go.
 #[derive(Debug)]

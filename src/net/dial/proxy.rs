@@ -48,6 +48,18 @@ impl Proxy {
         parse(url).map(|_| ())
     }
 
+    /// Asks the proxy, at the other end of `stream`, for a tunnel to `to`. Reads not a byte more than its answer.
+    /// Blocks on the file that holds the URL, if one does.
+    ///
+    /// # Errors
+    /// When the URL cannot be used, the connection fails, or the proxy refuses: why, without control characters.
+    pub async fn tunnel<S>(&self, stream: &mut S, to: &Endpoint) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.target()?.open(stream, to).await
+    }
+
     /// Whom to ask. Reads the file that holds the URL, blocking.
     pub(super) fn target(&self) -> io::Result<Target> {
         let url = self.url.resolve(&Environment::from_process());

@@ -25,7 +25,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// What a request says of its sender.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
+pub enum Credentials {
     /// A user and a password.
     Basic {
         /// The name.
@@ -55,7 +55,7 @@ impl Credentials {
 }
 
 /// What the headers carry: nothing, something that makes no sense, or credentials.
-pub(super) fn of_headers(headers: &HeaderMap) -> Option<Result<Credentials, ()>> {
+pub fn of_headers(headers: &HeaderMap) -> Option<Result<Credentials, ()>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?;
     // Two would let what stands before us and us each believe another one.
@@ -85,7 +85,7 @@ fn parse(value: &[u8]) -> Option<Credentials> {
 }
 
 /// The ticket in a query string, if there is exactly one.
-pub(super) fn ticket(query: Option<&str>) -> Option<String> {
+pub fn ticket(query: Option<&str>) -> Option<String> {
     let pairs = query_string::pairs(query?).ok()?;
     let mut tickets = pairs.into_iter().filter(|(name, _)| name == TICKET_PARAMETER).map(|(_, value)| value);
     let ticket = tickets.next()?;

@@ -62,19 +62,12 @@ impl Known {
         self.users.insert(user.into(), hash);
     }
 
-    /// Adds the lines of a file in htpasswd form: `user:hash`, blank lines and `#` comments aside.
+    /// Adds the lines of a file in htpasswd form.
     fn add_lines(&mut self, text: &str) -> Result<(), String> {
-        for (index, line) in text.lines().enumerate() {
-            let (line, number) = (line.trim(), index + 1);
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (user, hash) =
-                line.split_once(':').ok_or_else(|| format!("line {number}: expected `user:hash`"))?;
+        for (number, user, hash) in htpasswd(text)? {
             if self.users.contains_key(user) {
                 return Err(format!("line {number}: this user is there twice"));
             }
-            let hash = Hash::of_password(hash).map_err(|why| format!("line {number}: {why}"))?;
             self.add(user, hash);
         }
         Ok(())
@@ -110,6 +103,26 @@ impl Known {
             }
         }
     }
+}
+
+/// The entries of a text in htpasswd form, `user:hash` with blank lines and `#` comments aside: the line, from 1, the
+/// user, and the hash.
+///
+/// # Errors
+/// The first line that is no entry, and why; never what it holds.
+pub fn htpasswd(text: &str) -> Result<Vec<(usize, &str, Hash)>, String> {
+    let mut entries = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let (line, number) = (line.trim(), index + 1);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (user, hash) =
+            line.split_once(':').ok_or_else(|| format!("line {number}: expected `user:hash`"))?;
+        let hash = Hash::of_password(hash).map_err(|why| format!("line {number}: {why}"))?;
+        entries.push((number, user, hash));
+    }
+    Ok(entries)
 }
 
 fn matches(hash: &Hash, secret: &[u8]) -> bool {

@@ -27,9 +27,10 @@ use http::{HeaderMap, StatusCode, Uri};
 use tokio::net::TcpStream;
 
 pub use board::{GuardBoard, GuardStatus};
-pub use credentials::{TICKET_PARAMETER, without_ticket};
+pub use credentials::{Credentials, TICKET_PARAMETER, of_headers, ticket, without_ticket};
 pub use exposure::{Exposure, exposure};
 pub use identity::{Identity, Means};
+pub use known::htpasswd;
 pub use refusal::{Reason, Refusal, Refusals};
 
 use self::address::AddressKey;

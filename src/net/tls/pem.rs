@@ -41,9 +41,20 @@ fn has_key(text: &[u8]) -> bool {
 /// # Errors
 /// When it cannot be read, or has none.
 pub fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(option, path)?;
+    certificates_in(option, path, &read(option, path)?)
+}
+
+/// The same for the text of that file.
+///
+/// # Errors
+/// When it has none.
+pub fn certificates_in(
+    option: &str,
+    path: &Path,
+    text: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let shown = path.display();
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     let found = found.map_err(|e| {
         TlsError::new(
             format!("broken PEM in {option} {shown}: {e}"),
@@ -53,7 +64,7 @@ pub fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'sta
     if !found.is_empty() {
         return Ok(found);
     }
-    Err(if has_key(&text) {
+    Err(if has_key(text) {
         TlsError::new(
             format!("no certificate in {option} {shown}: it holds a private key"),
             "name the certificate's file here and the key's file in `key_file`",
@@ -73,15 +84,22 @@ pub fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'sta
 /// # Errors
 /// When it cannot be read, has none, or has one that needs a passphrase.
 pub fn private_key(option: &str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = read(option, path)?;
+    private_key_in(option, path, &read(option, path)?)
+}
+
+/// The same for the text of that file.
+///
+/// # Errors
+/// When it has none, or one that needs a passphrase.
+pub fn private_key_in(option: &str, path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     let shown = path.display();
-    let found = match PrivateKeyDer::pem_slice_iter(&text).next() {
+    let found = match PrivateKeyDer::pem_slice_iter(text).next() {
         Some(Ok(key)) => return Ok(key),
         found => found,
     };
     Err(
-        if has_section(&text, "ENCRYPTED PRIVATE KEY")
-            || memchr::memmem::find(&text, b"Proc-Type: 4,ENCRYPTED").is_some()
+        if has_section(text, "ENCRYPTED PRIVATE KEY")
+            || memchr::memmem::find(text, b"Proc-Type: 4,ENCRYPTED").is_some()
         {
             TlsError::new(
                 format!("cannot use {option} {shown}: the key is encrypted with a passphrase"),
@@ -94,7 +112,7 @@ pub fn private_key(option: &str, path: &Path) -> Result<PrivateKeyDer<'static>, 
                 format!("broken PEM in {option} {shown}: {e}"),
                 "write the file again, whole and unchanged",
             )
-        } else if has_section(&text, "CERTIFICATE") {
+        } else if has_section(text, "CERTIFICATE") {
             TlsError::new(
                 format!("no private key in {option} {shown}: it holds a certificate"),
                 "name the key's file here and the certificate's file in `cert_file`",
