@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """What a running weir costs in CPU seconds and memory, beside a bare copy of the same bytes. Needs python3 and dd.
 
-usage: cargo build --release && python3 benches/cost.py [files|sse|idle]... [--weir target/release/weir]
+usage: cargo build --release && python3 benches/cost.py [files|sse|idle|buffer]... [--weir target/release/weir]
 files: 600 MiB of application log through file -> file, raw, filtered and as JSON, and file -> tcp; dd as the floor.
 sse:   1,000 subscribers on one pipeline at 2,000 events of 120 bytes a second for ten seconds.
 idle:  start to ready, resident memory, what 5,000 idle subscribers add, and what 1,000 quiet files cost.
+buffer: the same flow to a TCP and an HTTP receiver with a memory and with a disk buffer; then 4 GiB that wait on disk:
+       from the start of the program to the first byte at the receiver.
 CPU is user + system time of the weir process alone.
 """
-import argparse, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import argparse, multiprocessing, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
 ARGS = None
 
@@ -244,14 +246,117 @@ def quiet(files=1000, seconds=20):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def drain(kind, port, taken):
+    """Takes everything on one port in a process of its own; HTTP requests are answered with 200."""
+    listener = socket.create_server(("127.0.0.1", port))
+
+    def serve(s):
+        buffer = bytearray(1 << 20)
+        if kind == "tcp":
+            while n := s.recv_into(buffer):
+                taken.value += n
+            return
+        held = b""
+        while True:
+            while b"\r\n\r\n" not in held:
+                if not (got := s.recv(65536)):
+                    return
+                held += got
+            head, held = held.split(b"\r\n\r\n", 1)
+            length = next(int(l.split(b":")[1]) for l in head.split(b"\r\n") if l.lower().startswith(b"content-length:"))
+            left = length - len(held)
+            held = held[length:] if left < 0 else b""
+            while left > 0 and (n := s.recv_into(buffer, min(left, len(buffer)))):
+                left -= n
+            s.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            with taken.get_lock():
+                taken.value += length
+
+    while True:
+        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+
+class Receiver:
+    def __init__(self, kind):
+        self.port, self.taken = free_port(), multiprocessing.Value("q", 0)
+        self.process = multiprocessing.Process(target=drain, args=(kind, self.port, self.taken), daemon=True)
+
+    def __enter__(self):
+        self.process.start()
+        while subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{self.port}"], stderr=subprocess.DEVNULL).returncode:
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.join()
+
+
+DISK = 'buffer = { type = "disk", max_bytes = "6GiB" }\n'
+
+
+def flow(source, sink, port, buffer):
+    to = {"tcp": f'type = "tcp_client"\naddress = "127.0.0.1:{port}"\nformat = {{ type = "raw" }}\n',
+          "http": f'type = "http_client"\nurl = "http://127.0.0.1:{port}/"\n'}[sink]
+    return f'{PIPELINE}[[pipelines.sources]]\ntype = "file"\npath = "{source}"\n[[pipelines.sinks]]\n{to}{buffer}'
+
+
+def buffer():
+    directory = tempfile.mkdtemp(prefix="weir-cost-")
+    try:
+        source = f"{directory}/in.log"
+        write_input(source, 600)
+        size = os.path.getsize(source)
+        for _ in range(2):
+            for sink in ("tcp", "http"):
+                for name, options in (("memory", ""), ("disk", DISK)):
+                    subprocess.run(["rm", "-rf", f"{directory}/state"])
+                    with Receiver(sink) as receiver, Weir(directory, flow(source, sink, receiver.port, options)) as weir:
+                        begun = time.time()
+                        got = until_still(lambda: receiver.taken.value if receiver.taken.value else time.time())
+                        spent, peak = cpu(weir.pid), memory(weir.pid, "VmHWM")
+                        took = time.time() - begun - 1
+                    row(f"file -> {sink}, {name}", spent, size, f"{got / 2**20:.0f} MiB arrived, {size / 2**20 / took:.0f} MiB/s, {peak / 1024:.1f} MiB at most")
+        recovery(directory, source)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def recovery(directory, source):
+    big, port = f"{directory}/big.log", free_port()
+    with open(big, "wb") as o:
+        while o.tell() < 4 << 30:
+            with open(source, "rb") as i:
+                shutil.copyfileobj(i, o, 1 << 20)
+    size, state = os.path.getsize(big), f"{directory}/state"
+    subprocess.run(["rm", "-rf", state])
+    waits = lambda: int(subprocess.check_output(["du", "-sb", state]).split()[0]) if os.path.exists(state) else 0
+    config = flow(big, "tcp", port, DISK)
+    with Weir(directory, config):
+        begun = time.time()
+        until_still(waits, 3.0)
+        took = time.time() - begun - 3
+    subprocess.run(["sync"])
+    print(f"nobody takes them: {waits() / 2**30:.2f} GiB written in {took:.1f} s, {size / 2**20 / took:.0f} MiB/s", flush=True)
+    listener = socket.create_server(("127.0.0.1", port))
+    begun = time.perf_counter()
+    with Weir(directory, config):
+        client = listener.accept()[0]
+        connected = time.perf_counter() - begun
+        client.recv(1 << 16)
+        print(f"start with {waits() / 2**30:.2f} GiB: connected after {connected * 1000:.0f} ms, first bytes after {(time.perf_counter() - begun) * 1000:.0f} ms", flush=True)
+        client.close()
+        listener.close()
+
+
 def main():
     global ARGS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["files", "sse", "idle", []], default=[])
+    parser.add_argument("what", nargs="*", choices=["files", "sse", "idle", "buffer", []], default=[])
     parser.add_argument("--weir", default="target/release/weir")
     ARGS = parser.parse_args()
-    for what in ARGS.what or ["files", "sse", "idle"]:
-        for measure in {"files": [files], "sse": [sse], "idle": [idle, quiet]}[what]:
+    for what in ARGS.what or ["files", "sse", "idle", "buffer"]:
+        for measure in {"files": [files], "sse": [sse], "idle": [idle, quiet], "buffer": [buffer]}[what]:
             measure()
 
 

@@ -239,20 +239,21 @@ fn a_port_in_use_is_69() {
 }
 
 #[test]
-fn a_sink_whose_port_is_in_use_says_so_and_takes_it_when_it_is_free() {
+fn a_sink_whose_port_is_in_use_ends_the_start_and_says_which() {
     for kind in ["http", "tcp"] {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let sink = format!("[[pipelines.sinks]]\ntype = \"{kind}\"\nlisten = \"{address}\"\n");
         let place = Place::new();
-        let mut weir = place.start(&format!("{}{sink}", GOOD.trim_end_matches(NULL)));
-        let why = weir.wait_listening("/readyz", 503);
+        let config = format!("{}{sink}", GOOD.trim_end_matches(NULL));
+        let mut weir = place.start(&config);
+        assert_eq!(weir.wait(), 69);
+        let why = weir.errors();
         let expected = format!("cannot listen on {address}: address in use");
         assert!(why.contains(&format!("ok.sink.0.{kind}")) && why.contains(&expected), "{why}");
         assert!(why.contains("choose another port"), "{why}");
         drop(taken);
-        weir.wait_ready();
-        weir.stop();
+        place.started(&config).stop();
     }
 }
 

@@ -346,17 +346,65 @@ fn smuggled_requests_are_not_taken_for_two() {
         let answers = read_all(stream);
         assert!(answers.starts_with("HTTP/1.1 4") || answers.is_empty(), "{headers:?}: {answers}");
     }
-    assert_eq!(out(&place), "");
-    // Both a length and chunks: the chunks count (RFC 9112, section 6.3), whichever comes first.
+    // Both a length and chunks, whichever comes first: whoever stands before us may see another end.
     let chunked = "transfer-encoding: chunked\r\n";
     for headers in [format!("content-length: 3\r\n{chunked}"), format!("{chunked}content-length: 3\r\n")] {
         let mut stream = raw(&weir);
-        stream.write_all(head(&weir, &format!("{headers}connection: close\r\n")).as_bytes()).unwrap();
-        stream.write_all(format!("5\r\nabcde\r\n0\r\n\r\n{inner}").as_bytes()).unwrap();
+        stream.write_all(head(&weir, &headers).as_bytes()).unwrap();
+        stream.write_all(format!("5\r\nabcde\r\n0\r\n\r\n{inner}").as_bytes()).ok();
         let answers = read_all(stream);
-        assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+        assert!(answers.starts_with("HTTP/1.1 400") && answers.contains("two ends"), "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
     }
-    assert_eq!(out(&place), "abcde\nabcde\n");
+    assert_eq!(out(&place), "");
+}
+
+#[test]
+fn pages_that_the_server_allows_may_post_to_a_listener_of_its_own() {
+    let place = Place::new();
+    let port = support::free_port();
+    let weir = place.started(&format!(
+        "server.cors_origins = [\"https://ops.example\"]\n[[pipelines]]\nname = \"app\"\n\
+         sources = [{{ type = \"http\", listen = \"127.0.0.1:{port}\" }}]\nsinks = [{{ type = \"null\" }}]\n"
+    ));
+    for (origin, code) in [("https://ops.example", 200), ("https://evil.example", 403)] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let more = format!("origin: {origin}\r\nconnection: close\r\ncontent-length: 1\r\n");
+        stream.write_all(format!("{}x", head(&weir, &more)).as_bytes()).unwrap();
+        let answer = Answer::parse(&read_all(stream));
+        assert_eq!(answer.code, code, "{answer:?}");
+        assert_eq!(answer.head.contains("access-control-allow-origin"), code == 200, "{answer:?}");
+    }
+    weir.stop();
+}
+
+#[test]
+fn who_waits_at_the_end_hears_what_became_of_it_on_every_listener() {
+    let place = Place::new();
+    let port = support::free_port();
+    let mut weir = place.start(&format!(
+        "shutdown_timeout = \"500ms\"\n[[pipelines]]\nname = \"app\"\n\
+         sources = [{{ type = \"http\" }}, {{ type = \"http\", listen = \"127.0.0.1:{port}\" }}]\n\
+         sinks = [{{ type = \"tcp_client\", address = \"127.0.0.1:1\" }}]\n"
+    ));
+    weir.wait_listening("/healthz", 200);
+    let listening = || TcpStream::connect(("127.0.0.1", port)).ok();
+    let own = support::eventually("its own listener is there", listening);
+    let mut waiting = [raw(&weir), own];
+    for stream in &mut waiting {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{}lost", head(&weir, "content-length: 4\r\n")).as_bytes()).unwrap();
+    }
+    support::eventually("both are on their way", || {
+        (weir.component("app", "app.sink.0.tcp_client")["queued"] == 2).then_some(())
+    });
+    weir.signal("TERM");
+    for stream in waiting {
+        let answer = Answer::parse(&read_all(stream));
+        assert_eq!(answer.code, 503, "{answer:?}");
+        assert!(answer.body.contains("send them again"), "{answer:?}");
+    }
+    assert_eq!(weir.wait(), 74);
 }
 
 #[test]

@@ -286,3 +286,49 @@ fn changed_files_and_a_signal_reload_and_the_report_names_what_needs_a_restart()
     });
     weir.stop();
 }
+
+const DISK: &str = "buffer = { type = \"disk\" }\n";
+
+#[test]
+fn a_disk_buffer_goes_on_behind_a_changed_sink_and_one_nobody_empties_is_kept_and_named() {
+    let place = Place::new().with("app.log", "");
+    // Nobody listens there.
+    let dead = support::free_port();
+    let source = "shutdown_timeout = \"1s\"\n[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n";
+    let file = |name: &str| format!("[[pipelines.sinks]]\ntype = \"file\"\npath = \"DIR/{name}\"\n{DISK}");
+    let client =
+        format!("[[pipelines.sinks]]\ntype = \"tcp_client\"\naddress = \"127.0.0.1:{dead}\"\n{DISK}");
+    let weir = place.start(&format!("{source}{}{client}", file("one.log")));
+    // Not ready, as one receiver is away.
+    place.append("app.log", "a\nb\n");
+    eventually("the first file has them", || (place.read("one.log") == b"a\nb\n").then_some(()));
+    write_config(&place, &weir, &format!("{source}{}{client}", file("two.log")));
+    let (code, report) = reload(&weir);
+    assert_eq!((code, report["needs_restart"].as_array().unwrap().len()), (200, 0), "{report}");
+    place.append("app.log", "c\n");
+    eventually("the second file has what came later", || (place.read("two.log") == b"c\n").then_some(()));
+    assert_eq!(place.read("one.log"), b"a\nb\n");
+    // From memory to files and back only with a restart.
+    let memory = file("two.log").replace(DISK, "");
+    write_config(&place, &weir, &format!("{source}{memory}{client}"));
+    let (code, report) = reload(&weir);
+    assert_eq!(
+        (code, &report["needs_restart"][0]),
+        (200, &Value::from("app.sink.0.file.buffer")),
+        "{report}"
+    );
+    // The receiver never came: what waits for it outlives its sink.
+    write_config(&place, &weir, &format!("{source}{}", file("two.log")));
+    let (code, report) = reload(&weir);
+    let notes = report["notes"].to_string();
+    assert_eq!(code, 200, "{report}");
+    assert!(notes.contains("buffers/app/tcp_client-1") && notes.contains("3 events"), "{report}");
+    place.append("app.log", "d\n");
+    eventually("the others go on", || (place.read("two.log") == b"c\nd\n").then_some(()));
+    weir.stop();
+    let weir = place.start(&format!("{source}{}{client}", file("two.log")));
+    eventually("they wait again", || {
+        http::get(&weir.authority(), "/healthz")?;
+        (weir.component("app", "app.sink.1.tcp_client")["queued"].as_u64() >= Some(3)).then_some(())
+    });
+}

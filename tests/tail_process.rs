@@ -18,7 +18,7 @@ use logweir::flow::{
 };
 use logweir::registry;
 
-/// The two tests would disturb each other's counts.
+/// The tests would disturb each other's counts.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn source(options: &serde_json::Value, site: &Site) -> Box<dyn Source> {
@@ -53,8 +53,12 @@ impl Running {
 }
 
 fn start(root: &Path) -> Running {
+    start_on(root, "logs/*.log")
+}
+
+fn start_on(root: &Path, glob: &str) -> Running {
     let site = Site { pipeline: "test".into(), kind: ComponentKind::Source, index: 0, type_name: "file" };
-    let options = serde_json::json!({ "path": root.join("logs/*.log").display().to_string() });
+    let options = serde_json::json!({ "path": root.join(glob).display().to_string() });
     let mut source = source(&options, &site);
     let cx = TaskCx {
         site: Arc::new(site),
@@ -125,6 +129,34 @@ fn a_thousand_quiet_files_cost_under_half_a_percent_of_a_core() {
         let percent = (ran_nanos() - before) as f64 * 100.0 / wait.as_nanos() as f64;
         println!("idle with 1000 files: {percent:.3} % of a core, {} KiB resident", resident_kib());
         assert!(percent < 0.5, "{percent} % of a core");
+        weir.stop().await;
+    });
+}
+
+#[test]
+fn a_huge_tree_below_two_stars_costs_little_at_rest_and_new_files_in_it_are_noticed() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let root = tempfile::tempdir().unwrap();
+    for branch in 0..20 {
+        for leaf in 0..50 {
+            fs::create_dir_all(root.path().join(format!("logs/{branch}/{leaf}/deep"))).unwrap();
+            // What does not match is passed over.
+            fs::write(root.path().join(format!("logs/{branch}/{leaf}/other.txt")), "no\n").unwrap();
+        }
+        fs::write(root.path().join(format!("logs/{branch}/7/deep/app.log")), "first\n").unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut weir = start_on(root.path(), "logs/**/*.log");
+        assert_eq!(take(&mut weir.inlet, 20).await, 20);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (before, wait) = (ran_nanos(), Duration::from_secs(5));
+        tokio::time::sleep(wait).await;
+        let percent = (ran_nanos() - before) as f64 * 100.0 / wait.as_nanos() as f64;
+        println!("idle below 2021 directories: {percent:.3} % of a core, {} KiB resident", resident_kib());
+        assert!(percent < 2.0, "{percent} % of a core");
+        fs::write(root.path().join("logs/19/49/deep/late.log"), "late\n").unwrap();
+        assert_eq!(take(&mut weir.inlet, 1).await, 1, "noticed in the deepest directory");
         weir.stop().await;
     });
 }

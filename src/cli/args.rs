@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::login::AskArgs;
 use super::terminal::ColorWhen;
 
 const STYLES: Styles = Styles::styled()
@@ -146,14 +147,16 @@ Examples:
 Examples:
   weir status
   weir status --json http://127.0.0.1:8080 | jq .
+  weir status --token-file token https://logs.example.com
+  weir status --cert ops.pem --key ops.key https://logs.example.com
 
 Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080.")]
     Status {
         /// Print the status as JSON
         #[arg(long)]
         json: bool,
-        /// Where it listens
-        url: Option<String>,
+        #[command(flatten)]
+        ask: AskArgs,
     },
     /// Exit with 0 if a running weir is ready, for container health checks
     #[command(after_help = "\
@@ -164,8 +167,8 @@ Examples:
 
 Exits with 1 if it is not ready, with 69 if there is no answer.")]
     Health {
-        /// Where it listens
-        url: Option<String>,
+        #[command(flatten)]
+        ask: AskArgs,
     },
     /// Look into disk buffers, verify or repair them
     #[command(after_help = "\

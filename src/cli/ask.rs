@@ -4,28 +4,36 @@ use serde_json::Value;
 
 use super::config_source::ConfigSource;
 use super::exit::{Exit, Failure};
-use super::http_get::Base;
+use super::http_get::{Answer, Base};
 use super::https::Trust;
+use super::login::{AskArgs, Login};
 use super::status_table;
 use super::terminal::{self, Terminal};
 
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
 
-fn base(url: Option<&str>, source: &ConfigSource) -> Result<Base, Failure> {
+fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     let configured = || {
         let (listen, certificate) = source.listen();
         Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
     };
-    url.map_or_else(configured, Base::parse)
+    let mut base = ask.url.as_deref().map_or_else(configured, Base::parse)?;
+    if let Some(file) = &ask.token_file {
+        base = base.as_user(Login::of_token_file(file)?);
+    }
+    match (&ask.cert, &ask.key) {
+        (Some(certificate), Some(key)) => base.showing(certificate.clone(), key.clone()),
+        _ => Ok(base),
+    }
 }
 
 /// Asks whether it is ready; says why not.
 ///
 /// # Errors
 /// With exit code 69 when there is no answer, and 1 when it is not ready.
-pub fn health(url: Option<&str>, source: &ConfigSource) -> Result<Exit, Failure> {
-    let base = base(url, source)?;
+pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
+    let base = base(ask, source)?;
     let answer = base.get("/readyz")?;
     if answer.status == 200 {
         return Ok(Exit::OK);
@@ -53,20 +61,11 @@ fn why_not(body: &[u8]) -> String {
 ///
 /// # Errors
 /// With exit code 69 when there is no answer, or not the answer of a weir.
-pub fn status(
-    url: Option<&str>,
-    json: bool,
-    source: &ConfigSource,
-    terminal: Terminal,
-) -> Result<Exit, Failure> {
-    let base = base(url, source)?;
+pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
+    let base = base(ask, source)?;
     let answer = base.get("/status")?;
-    if answer.status == 401 {
-        return Err(Failure::new(
-            Exit::UNAVAILABLE,
-            format!("{base} asks for credentials, which `weir status` has not"),
-        )
-        .hint(format!("ask it with another client: curl -u USER {base}/status")));
+    if matches!(answer.status, 401 | 403 | 429) {
+        return Err(refused(&base, &answer));
     }
     let parsed: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200);
     let Some(status) = parsed else {
@@ -82,4 +81,16 @@ pub fn status(
         status_table::render(&status, terminal.color_stdout)
     })?;
     Ok(Exit::OK)
+}
+
+/// The failure where a guard does not let in who asks.
+fn refused(base: &Base, answer: &Answer) -> Failure {
+    let why = why_not(&answer.body);
+    let failure =
+        Failure::new(Exit::UNAVAILABLE, format!("{base} does not answer: {why} (status {})", answer.status));
+    match answer.status {
+        401 => failure.hint("put a login into the URL (https://USER:PASSWORD@HOST), or name a --token-file"),
+        403 => failure.hint("the server knows allowed addresses or certificates: see --cert and --key"),
+        _ => failure.hint("try again later"),
+    }
 }

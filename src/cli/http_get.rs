@@ -3,10 +3,12 @@
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit::{Exit, Failure};
 use super::https::{Connection, Trust};
+use super::login::Login;
 use crate::base::clock;
 
 /// The longest wait for the whole answer.
@@ -31,6 +33,9 @@ pub struct Base {
     prefix: String,
     /// What is believed under `https`.
     tls: Option<Trust>,
+    login: Login,
+    /// The certificate to show under `https`, with its key.
+    shown: Option<(PathBuf, PathBuf)>,
 }
 
 impl Base {
@@ -41,16 +46,45 @@ impl Base {
             "::" => "::1",
             host => host,
         };
-        Base { host: host.to_owned(), port: listen.port, prefix: String::new(), tls }
+        Base {
+            host: host.to_owned(),
+            port: listen.port,
+            prefix: String::new(),
+            tls,
+            login: Login::default(),
+            shown: None,
+        }
     }
 
-    /// Parses `http://host:port/prefix` or `https://…`; the scheme may be left out.
+    /// Asks as somebody.
+    #[must_use]
+    pub fn as_user(mut self, login: Login) -> Base {
+        self.login = login;
+        self
+    }
+
+    /// Shows a certificate, of which this is the file, and the file of its key.
+    ///
+    /// # Errors
+    /// Without `https`, which alone has certificates.
+    pub fn showing(mut self, certificate: PathBuf, key: PathBuf) -> Result<Base, Failure> {
+        if self.tls.is_none() {
+            return Err(Failure::usage(format!("`--cert` has no effect for {self}: it is not encrypted"))
+                .hint("give a URL that begins with https://"));
+        }
+        self.shown = Some((certificate, key));
+        Ok(self)
+    }
+
+    /// Parses `http://host:port/prefix` or `https://…`; the scheme may be left out, and a login stand before the host.
     ///
     /// # Errors
     /// A usage failure when it is none.
     pub fn parse(url: &str) -> Result<Base, Failure> {
+        // Whatever stands before the last `@` may be a password.
+        let without_login = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
         let wrong = |why: &str| {
-            Failure::usage(format!("`{url}` is not a URL that can be asked: {why}"))
+            Failure::usage(format!("`{without_login}` is not a URL that can be asked: {why}"))
                 .hint("write it as `http://127.0.0.1:8080`")
         };
         let mut tls = None;
@@ -65,7 +99,11 @@ impl Base {
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let path = path.trim_end_matches('/');
-        if url.chars().any(|c| c.is_control() || c == ' ' || c == '?' || c == '#' || c == '@') {
+        let (login, authority) = match authority.rsplit_once('@') {
+            None => (Login::default(), authority),
+            Some((userinfo, host)) => (Login::of_userinfo(userinfo).map_err(|why| wrong(&why))?, host),
+        };
+        if url.chars().any(|c| c.is_control() || c == ' ' || c == '?' || c == '#') || path.contains('@') {
             return Err(wrong("it holds a character that does not belong there"));
         }
         let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
@@ -75,7 +113,7 @@ impl Base {
             format!("{authority}:{}", if tls.is_some() { 443 } else { 80 })
         };
         let listen = crate::config::Listen::parse(&full).map_err(|why| wrong(&why))?;
-        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned(), tls })
+        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned(), tls, login, shown: None })
     }
 
     /// Asks for a path.
@@ -112,13 +150,14 @@ impl Base {
         let socket = stream?;
         socket.set_write_timeout(Some(left()))?;
         socket.set_read_timeout(Some(left()))?;
-        let mut stream = Connection::over(socket, &self.host, self.tls.as_ref())?;
+        let mut stream = Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())?;
         // One write: a request in pieces may find the connection closed halfway.
         let request = format!(
-            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\nConnection: close\r\n\r\n",
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\n{}Connection: close\r\n\r\n",
             self.prefix,
             self.authority(),
-            env!("CARGO_PKG_VERSION")
+            env!("CARGO_PKG_VERSION"),
+            self.login.header_line()
         );
         stream.write_all(request.as_bytes())?;
         let mut raw = Vec::new();
@@ -209,12 +248,25 @@ mod tests {
             ("https://host", "https://host:443"),
             ("https://[::1]:8080/x/", "https://[::1]:8080/x"),
             ("[::1]", "http://[::1]:80"),
+            ("http://ann:secret@host/x", "http://host:80/x"),
         ] {
             assert_eq!(Base::parse(url).unwrap().to_string(), printed);
         }
-        for bad in ["ftp://x", "", "http://", "http://a b", "http://a\r\nb", "http://u@h", "http://h:x"] {
+        for bad in [
+            "ftp://x",
+            "",
+            "http://",
+            "http://a b",
+            "http://a\r\nb",
+            "http://@h",
+            "http://:x@h",
+            "http://h/a@b",
+            "http://h:x",
+        ] {
             assert!(Base::parse(bad).is_err(), "{bad}");
         }
+        let wrong = Base::parse("http://ann:sec ret@h").unwrap_err();
+        assert!(!format!("{wrong:?}").contains("sec"), "a password is never shown");
         let all = crate::config::Listen { host: "0.0.0.0".into(), port: 1 };
         assert_eq!(Base::of_listen(&all, None).to_string(), "http://127.0.0.1:1");
     }

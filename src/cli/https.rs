@@ -15,7 +15,7 @@ use rustls::{
     SignatureScheme, StreamOwned,
 };
 
-use crate::net::tls::{pem, provider};
+use crate::net::tls::{TlsError, pem, provider};
 
 /// Which certificate is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +36,15 @@ pub(super) enum Connection {
 
 impl Connection {
     /// Makes a handshake over `socket` where it is trusted at all.
-    pub(super) fn over(socket: TcpStream, host: &str, trust: Option<&Trust>) -> io::Result<Connection> {
+    pub(super) fn over(
+        socket: TcpStream,
+        host: &str,
+        trust: Option<&Trust>,
+        shown: Option<&(PathBuf, PathBuf)>,
+    ) -> io::Result<Connection> {
         let Some(trust) = trust else { return Ok(Connection::Plain(socket)) };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let config = config(trust).map_err(io::Error::other)?;
+        let config = config(trust, shown).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, socket);
         // The handshake, which shows an unknown certificate.
@@ -70,7 +75,7 @@ impl Connection {
     }
 }
 
-fn config(trust: &Trust) -> Result<ClientConfig, Error> {
+fn config(trust: &Trust, shown: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, Error> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Exactly(file) => Arc::new(Exactly(leaf(file)?)),
         Trust::System => {
@@ -82,7 +87,11 @@ fn config(trust: &Trust) -> Result<ClientConfig, Error> {
         }
     };
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let Some((certificate, key)) = shown else { return Ok(builder.with_no_client_auth()) };
+    let unusable = |e: TlsError| Error::General(format!("{}; hint: {}", e.message, e.hint));
+    let chain = pem::certificates("--cert", certificate).map_err(unusable)?;
+    builder.with_client_auth_cert(chain, pem::private_key("--key", key).map_err(unusable)?)
 }
 
 fn leaf(file: &Path) -> Result<CertificateDer<'static>, Error> {

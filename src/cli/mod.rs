@@ -15,6 +15,7 @@ pub mod http_get;
 pub mod https;
 pub mod list;
 pub mod logging;
+pub mod login;
 pub mod overrides;
 pub mod quick;
 pub mod reload;
@@ -88,8 +89,8 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Demo) => run::run(&files.demo(), terminal),
         Some(Command::Check { format }) => check::run(&files, format, terminal),
         Some(Command::Config) => effective::run(&files),
-        Some(Command::Status { json, url }) => ask::status(url.as_deref(), json, &files, terminal),
-        Some(Command::Health { url }) => ask::health(url.as_deref(), &files),
+        Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
+        Some(Command::Health { ask }) => ask::health(&ask, &files),
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
         Some(Command::Tls { what }) => tls::run(&what),

@@ -19,7 +19,7 @@ use crate::base::task;
 use crate::config::{Diagnostics, Environment, Node};
 use crate::engine::{self, Plan, Reloads, Services};
 use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource, Shared};
-use crate::net::Policy;
+use crate::net::CorsOrigins;
 use crate::web;
 
 /// Most threads of the shared runtime: beyond these, cores are better left to the programs that log.
@@ -111,7 +111,9 @@ async fn drive(
         beside.push(task::spawn(end_with_reader(shared.get::<OutputClosed>(), shutdown.clone())));
     }
     let served = Arc::clone(&shared);
-    let policy = Policy { cors_origins: plan.root.server.cors_origins.clone(), ..Policy::default() };
+    let origins = shared.get::<CorsOrigins>();
+    origins.set(plan.root.server.cors_origins.clone());
+    let policy = origins.policy();
     let services = Services {
         shared: Arc::clone(&shared),
         state_dir: Arc::from(state.path.as_path()),

@@ -23,6 +23,15 @@ pub enum Format {
 }
 
 impl Format {
+    /// What a row takes on top of its own bytes, about: its newline, and with JSON its keys, time and source.
+    pub fn row_overhead(&self) -> u64 {
+        match self {
+            Format::Raw => 1,
+            Format::Text(..) => 48,
+            Format::Json(_) => 112,
+        }
+    }
+
     /// The format a sink uses: its own option, else its pipeline's, else `default`. Complains about templates.
     pub fn build(own: Option<&FormatOptions>, default: FormatType, cx: &mut BuildCx<'_>) -> Option<Format> {
         let Some(options) = own.or(cx.pipeline_format) else {
@@ -147,7 +156,9 @@ pub fn lines(batch: &Batch, format: &Format, key: &Arc<str>, pipeline: &Arc<str>
         _ => key,
     };
     batch.encoding(key, |batch| {
-        let mut out = Vec::new();
+        // Grown by doubling it would be copied again and again, and end with room for twice as much.
+        let expected = batch.bytes() + batch.events() * format.row_overhead();
+        let mut out = Vec::with_capacity(expected as usize);
         encode_lines(batch, format, pipeline, &mut out);
         Bytes::from(out)
     })

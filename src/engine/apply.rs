@@ -67,6 +67,7 @@ pub(super) async fn apply(
     ground: &Ground,
 ) -> (Vec<String>, Result<(), String>) {
     let order: Vec<Arc<str>> = plans.iter().map(|plan| plan.name.clone()).collect();
+    let keeping = ground.shared.get::<Listeners>().keep();
     let mut transaction = Transaction::new(old, plans, diff, patience, ground).await;
     transaction.hold_links();
     let done = match transaction.forward().await {
@@ -82,6 +83,7 @@ pub(super) async fn apply(
     let links = ground.shared.get::<Links>();
     transaction.linked.iter().for_each(|name| links.sender_ended(name));
     let notes = std::mem::take(&mut transaction.notes);
+    drop(keeping);
     if done.is_ok() {
         old.sort_by_key(|live| order.iter().position(|name| *name == live.plan.name));
     }

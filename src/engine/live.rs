@@ -20,6 +20,7 @@ use crate::flow::{
     Branch, ComponentEntry, Course, Health, Inlet, Intake, Links, Memory, Meter, Outlet, PipelineEntry,
     RateLimit, Shared, Site, SourceFactory, State, TaskCx,
 };
+use crate::net::Listeners;
 
 /// How often filters that hold rows are asked to let go.
 const TICK: Duration = Duration::from_millis(100);
@@ -189,7 +190,8 @@ impl Live {
         let stage = buffer.start(&TaskCx { shutdown: self.stop.clone(), ..cx.clone() });
         let (starting, keeps) = (ground.starting.clone(), buffer.plan.is_disk());
         let feeds = claims::feeds(&planned.claims).map(str::to_owned);
-        let links = ground.shared.get::<Links>();
+        let (links, listeners) = (ground.shared.get::<Links>(), ground.shared.get::<Listeners>());
+        let ended_site = planned.site.clone();
         feeds.iter().for_each(|name| links.sender_starts(name));
         let Switch { ended, release, .. } = sink.switch.clone();
         let at_work = self.sinks_at_work.clone();
@@ -210,6 +212,7 @@ impl Live {
                 Some(opened) => buffers::behind(opened, outer, start).await,
                 None => start().await,
             }
+            listeners.component_ended(&ended_site);
             feeds.iter().for_each(|name| links.sender_ended(name));
             if !release.is_cancelled() {
                 buffer.sink_gone();
@@ -233,9 +236,11 @@ impl Live {
         let cx = ground.context(&planned.site, &source.meter, &source.health, &source.switch.stop);
         let running = supervise::start_source(planned, out, cx, ground.starting.clone());
         let (ended, pulse) = (source.switch.ended.clone(), self.pulse.clone());
+        let (site, listeners) = (planned.site.clone(), ground.shared.get::<Listeners>());
         pulse.send_modify(|p| p.sources += 1);
         drop(task::spawn(async move {
             running.await;
+            listeners.component_ended(&site);
             ended.cancel();
             pulse.send_modify(|p| p.sources -= 1);
         }));

@@ -13,7 +13,7 @@ use super::report::{Change, PipelineChange, ReloadOutcome, ReloadReport};
 use super::requests::Loader;
 use crate::config::{Node, RootOptions, Table};
 use crate::flow::{Board, Links, Memory};
-use crate::net::{Listeners, Router};
+use crate::net::Router;
 use crate::tail::CheckpointNames;
 
 /// Options of the root that take effect at once; all others are read at the start.
@@ -94,12 +94,16 @@ fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<S
 }
 
 /// Names the disk buffers that hold events and belong to no sink any more.
-async fn unowned(engine: &Engine) -> Vec<String> {
+pub(super) async fn unowned(engine: &Engine) -> Vec<String> {
     let dir = engine.ground.state_dir.clone();
     let plans: Vec<PipelinePlan> = engine.lives.iter().map(|live| live.plan.clone()).collect();
     let found = tokio::task::spawn_blocking(move || super::buffers::unowned(&dir, plans.iter())).await;
     let say = |(dir, events): (std::path::PathBuf, u64)| {
-        format!("{events} events wait in {}, which no sink uses any more; they are kept", dir.display())
+        format!(
+            "{events} events wait in {}, which no sink uses any more; they are kept, and delivered when a sink in \
+             that place has a disk buffer again",
+            dir.display()
+        )
     };
     found.unwrap_or_default().into_iter().map(say).collect()
 }
@@ -113,7 +117,6 @@ fn publish(engine: &Engine, board: &Board) {
     let shared = &engine.ground.shared;
     shared.get::<Router>().retain(|id| ids.contains(id));
     shared.get::<Links>().retain(|name| pipelines.iter().any(|p| *p.name == *name));
-    shared.get::<Listeners>().release_unused(|_| false);
 }
 
 /// Options outside the pipelines that differ and are read at the start only, as deep as they are named.

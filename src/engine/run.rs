@@ -121,6 +121,8 @@ pub async fn run(
     let beside =
         [task::spawn(memory::watch(ground.shared.clone())), task::spawn(watchdog::watch(board.clone()))];
     let mut engine = Engine { lives, root, written, ground };
+    // The configuration may be another than that of the last run.
+    super::reload::unowned(&engine).await.iter().for_each(|note| tracing::warn!("{note}"));
     let Ended { forced, deadline } = drive(&mut engine, services.load, &shutdown, &board).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     let timeout = engine.root.shutdown_timeout;
@@ -265,7 +267,7 @@ pub(super) fn failure(components: &[(Arc<Site>, Arc<Health>)]) -> Option<String>
 }
 
 fn start_error(said: &str) -> StartError {
-    let (message, hint) = match said.split_once("\nhint: ") {
+    let (message, hint) = match said.split_once("\nhint: ").or_else(|| said.split_once("; hint: ")) {
         Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
         None => (said.to_owned(), None),
     };

@@ -62,8 +62,10 @@ impl Gather {
     }
 
     /// The next gathering, or `None` when the inlet has ended and everything was handed out. Once shutdown has
-    /// begun it waits for nothing that is not there already. Cancel-safe: what was gathered stays.
-    pub async fn next(&mut self, inlet: &mut Inlet, shutdown: &Shutdown) -> Option<Gathered> {
+    /// begun it waits for nothing that is not there already; nor does it, when `alone`, wait for rows that the buffer
+    /// cannot give before some are settled. `alone` says that the sink has no others to settle. Cancel-safe: what was
+    /// gathered stays.
+    pub async fn next(&mut self, inlet: &mut Inlet, shutdown: &Shutdown, alone: bool) -> Option<Gathered> {
         loop {
             while let Some(lease) = self.rest.take().or_else(|| inlet.try_recv()) {
                 if self.add(lease) {
@@ -74,6 +76,7 @@ impl Gather {
                 self.rest = Some(inlet.recv().await?);
                 continue;
             };
+            let starved = inlet.starved();
             tokio::select! {
                 biased;
                 lease = inlet.recv() => match lease {
@@ -81,6 +84,7 @@ impl Gather {
                     None => return Some(self.take()),
                 },
                 () = shutdown.draining() => return Some(self.take()),
+                () = starved, if alone => return Some(self.take()),
                 () = tokio::time::sleep_until(deadline) => return Some(self.take()),
             }
         }

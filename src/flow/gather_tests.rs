@@ -47,11 +47,11 @@ async fn the_first_row_starts_the_clock() {
         tokio::time::sleep(Duration::from_millis(150)).await;
         queue.push(numbered(3..5)).await;
     };
-    let (gathered, ()) = tokio::join!(gather.next(&mut inlet, &shutdown), writer);
+    let (gathered, ()) = tokio::join!(gather.next(&mut inlet, &shutdown, true), writer);
     let gathered = gathered.unwrap();
     assert_eq!((rows(&gathered), start.elapsed().as_millis()), ((0..5).collect(), 200));
     queue.push(numbered(5..205)).await;
-    let full = gather.next(&mut inlet, &shutdown).await.unwrap();
+    let full = gather.next(&mut inlet, &shutdown, true).await.unwrap();
     assert_eq!((full.events, start.elapsed().as_millis()), (100, 200), "full: no wait");
 }
 
@@ -62,16 +62,16 @@ async fn the_end_and_a_shutdown_wait_for_nothing() {
     let start = clock::now();
     queue.push(numbered(0..3)).await;
     // Cancelled once it holds rows: they stay.
-    assert!(gather.next(&mut inlet, &shutdown).now_or_never().is_none());
+    assert!(gather.next(&mut inlet, &shutdown, true).now_or_never().is_none());
     assert_eq!(gather.held_events(), 3);
     shutdown.drain();
-    let first = gather.next(&mut inlet, &shutdown).await.unwrap();
+    let first = gather.next(&mut inlet, &shutdown, true).await.unwrap();
     assert_eq!(rows(&first), [0, 1, 2]);
     queue.push(numbered(3..4)).await;
     queue.close();
-    let last = gather.next(&mut inlet, &shutdown).await.unwrap();
+    let last = gather.next(&mut inlet, &shutdown, true).await.unwrap();
     assert_eq!(rows(&last), [3]);
-    assert!(gather.next(&mut inlet, &shutdown).await.is_none());
+    assert!(gather.next(&mut inlet, &shutdown, true).await.is_none());
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -81,8 +81,8 @@ async fn what_is_held_goes_back_in_order_when_dropped() {
     let (mut gather, shutdown) = (gather(4, 1 << 20, 1000), Shutdown::new());
     queue.push(numbered(0..10)).await;
     queue.push(numbered(10..12)).await;
-    let first = gather.next(&mut inlet, &shutdown).await.unwrap();
-    let second = gather.next(&mut inlet, &shutdown).await.unwrap();
+    let first = gather.next(&mut inlet, &shutdown, true).await.unwrap();
+    let second = gather.next(&mut inlet, &shutdown, true).await.unwrap();
     assert_eq!((rows(&first), rows(&second)), (vec![0, 1, 2, 3], vec![4, 5, 6, 7]));
     let before = queue.meter().snapshot();
     drop(first);
@@ -144,7 +144,7 @@ proptest! {
             }
             queue.close();
             let mut got = Vec::new();
-            while let Some(gathered) = gather.next(&mut inlet, &shutdown).await {
+            while let Some(gathered) = gather.next(&mut inlet, &shutdown, true).await {
                 let lines: Vec<String> = gathered.leases.iter()
                     .flat_map(|l| l.batch().lines().map(|(_, l)| String::from_utf8_lossy(l).into_owned()))
                     .collect();

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::meter::{Meter, Reason};
@@ -48,6 +48,8 @@ pub struct Queue {
     writable: Notify,
     /// Producers that may wait enter in turn: else small batches would take all the room a large one waits for.
     turn: tokio::sync::Mutex<()>,
+    /// See [`Inlet::starved`].
+    starved: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +119,8 @@ impl Queue {
         let (readable, writable) = (Notify::new(), Notify::new());
         let turn = tokio::sync::Mutex::default();
         let bounds = Mutex::new(bounds);
-        Arc::new(Queue { state, bounds, meter, relay: false, readable, writable, turn })
+        let starved = watch::Sender::new(false);
+        Arc::new(Queue { state, bounds, meter, relay: false, readable, writable, turn, starved })
     }
 
     /// The last stretch of a buffer that consists of more than this queue: without bounds of its own, and counting
@@ -141,6 +144,11 @@ impl Queue {
         state.push_back(batch);
         drop(state);
         self.readable.notify_one();
+    }
+
+    /// For a relay: more rows wait before it, and none of them comes until the sink has settled some.
+    pub(super) fn set_starved(&self, starved: bool) {
+        self.starved.send_if_modified(|now| std::mem::replace(now, starved) != starved);
     }
 
     /// Whether the consumer is gone or the end was forced.
@@ -426,6 +434,19 @@ impl Inlet {
         drop(state);
         self.queue.writable.notify_waiters();
         Some(Lease { batch: Some(batch), place, queue: self.queue.clone() })
+    }
+
+    /// Waits until the buffer can give nothing more before leases are settled, though more waits in it: a sink that
+    /// holds rows back to gather more would wait in vain. Only disk buffers come to that; what a sink has in hand
+    /// takes no room in memory. Cancel-safe, and independent of the inlet.
+    pub fn starved(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut starved = self.queue.starved.subscribe();
+        async move {
+            if starved.wait_for(|starved| *starved).await.is_err() {
+                // The queue is gone; its end is heard elsewhere.
+                std::future::pending().await
+            }
+        }
     }
 
     /// Whether nothing waits and nothing more will come, to this inlet.

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use super::body::Share;
 use crate::base::clock::{self, Instant};
 use crate::base::shutdown::Shutdown;
+use crate::base::task;
 use crate::batch::{Arena, Batch, BatchBuilder, Origin, Outcome, Receipt, Timestamp};
 use crate::codec::decode::Events;
 use crate::flow::Outlet;
@@ -311,8 +312,9 @@ impl Committer {
             self.send_all(out, &mut watch).await;
         }
         self.lock().closed = true;
-        // Who waits beyond that hears of the end by the receipts.
         self.send_all(out, &mut watch).await;
+        // Who waits beyond that hears of the end by the receipts, or that there was none in time.
+        drop(task::spawn(watch.see_off()));
     }
 
     async fn send_all(&self, out: &Outlet, watch: &mut Watch) {
@@ -389,6 +391,16 @@ impl Watch {
     fn forget_settled(&mut self) {
         while self.sent.front().is_some_and(|(_, group)| !group.is_open()) {
             self.sent.pop_front();
+        }
+    }
+
+    /// Watches on what is sent, until the last of it is settled or late.
+    async fn see_off(mut self) {
+        loop {
+            self.forget_settled();
+            let Some((deadline, group)) = self.sent.front() else { return };
+            tokio::time::sleep_until(*deadline).await;
+            group.end(UNSETTLED);
         }
     }
 

@@ -149,6 +149,20 @@ async fn the_end_sends_what_waits_and_takes_in_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_does_not_make_anybody_wait_for_ever() {
+    let (out, mut inlet) = testing::pipeline();
+    let bench = Bench::over(out);
+    let began = clock::now();
+    let last = bench.submit(1, "last");
+    let lease = inlet.recv().await.unwrap();
+    bench.shutdown.drain();
+    let waited = tokio::time::timeout(SETTLE * 2, last.verdict()).await;
+    assert_eq!(waited, Ok(Verdict::Unsettled));
+    assert_eq!(clock::now() - began, SETTLE);
+    lease.delivered();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_given_up_refuses_what_it_has_not_sent() {
     let (out, _inlet) = testing::pipeline();
     let committer = Committer::new("test.source.0.http".to_owned(), SETTLE);

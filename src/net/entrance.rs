@@ -21,6 +21,9 @@ use crate::base::task;
 use crate::config::{AccessOptions, AuthOptions, Listen, TlsServerOptions};
 use crate::flow::{BuildCx, Fault, Shared, TaskCx};
 
+/// How long a handshake may go on once weir ends.
+const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
+
 /// What a component keeps of its listener options: checked, not yet bound.
 #[derive(Debug, Clone)]
 pub struct EntranceConfig {
@@ -257,18 +260,31 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Makes the handshake, within a deadline. Plain connections are open at once.
+    /// Makes the handshake, within a deadline, and within a second once `shutdown` drains. Plain connections are open
+    /// at once.
     ///
     /// # Errors
-    /// What went wrong in the handshake.
-    pub async fn open(self) -> io::Result<Visitor> {
+    /// What went wrong in the handshake; it is counted as refused.
+    pub async fn open(self, shutdown: &Shutdown) -> io::Result<Visitor> {
         let Arrival { socket, peer, tls, admission } = self;
         socket.set_nodelay(true).ok();
         let Some(tls) = tls else {
             return Ok(Visitor { socket: Socket::Plain(socket), peer: Peer::at(peer), admission });
         };
         // Boxed: a handshake is short, and the future of its connection is not to have room for it all along.
-        let socket = Box::pin(tls.accept(socket)).await?;
+        let shaking = Box::pin(tls.accept(socket));
+        let hurry = async {
+            shutdown.draining().await;
+            tokio::select! {
+                () = tokio::time::sleep(LAST_HANDSHAKES) => {}
+                () = shutdown.aborted() => {}
+            }
+        };
+        let shaken = tokio::select! {
+            shaken = shaking => shaken,
+            () = hurry => Err(io::Error::new(io::ErrorKind::TimedOut, "weir ends before the handshake does")),
+        };
+        let socket = shaken.inspect_err(|_| admission.handshake_failed())?;
         let socket = Socket::Tls(Box::new(socket));
         let name = socket.peer_name();
         Ok(Visitor { socket, peer: Peer { address: peer, name }, admission })

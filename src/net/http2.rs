@@ -1,12 +1,13 @@
 //! Connections that agreed on HTTP/2 in their TLS handshake: many requests at a time, streams among them, within
 //! bounds on headers, open requests and idle time.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::pump::pump;
 use super::socket::{Peer, Socket};
 use super::stream_body::{self, Outgoings};
 use super::timed::TimedSocket;
+use crate::base::clock::{self, Instant};
 use crate::base::task;
 
 /// Requests that may be open at a time on one connection; streams stay open.
@@ -44,23 +46,41 @@ const SEND_BYTES_MAX: usize = 128 << 10;
 struct Activity {
     open: AtomicUsize,
     ever: AtomicUsize,
+    /// When whole responses were given to the engine that has not taken their bodies yet, ascending. As many as
+    /// requests may be open.
+    unread: Mutex<BTreeMap<usize, Instant>>,
+}
+
+impl Activity {
+    fn unread(&self) -> MutexGuard<'_, BTreeMap<usize, Instant>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One open request: counted until its response's body is gone.
 #[derive(Debug)]
-struct Open(Arc<Activity>);
+struct Open {
+    activity: Arc<Activity>,
+    number: usize,
+}
 
 impl Open {
     fn new(activity: &Arc<Activity>) -> Open {
         activity.open.fetch_add(1, Ordering::Relaxed);
-        activity.ever.fetch_add(1, Ordering::Relaxed);
-        Open(activity.clone())
+        let number = activity.ever.fetch_add(1, Ordering::Relaxed);
+        Open { activity: activity.clone(), number }
+    }
+
+    /// All of the response is there, and the client's to read.
+    fn answered(&self) {
+        self.activity.unread().insert(self.number, clock::now());
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.activity.open.fetch_sub(1, Ordering::Relaxed);
+        self.activity.unread().remove(&self.number);
     }
 }
 
@@ -102,6 +122,10 @@ pub(super) async fn serve(server: &Arc<Server>, socket: Socket, peer: Peer) {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
+            // Its windows stay shut, while it may well answer pings.
+            () = unread(&activity, write_timeout) => {
+                return tracing::debug!(peer = %address, "connection ended: the client stopped reading");
+            }
             () = abandoned(&activity, server.policy.header_timeout), if ending => return,
             () = server.shutdown.aborted() => return,
         }
@@ -119,6 +143,18 @@ async fn idle(activity: &Activity, first: Duration) {
         }
         before = ever;
         tokio::time::sleep(IDLE_LOOK).await;
+    }
+}
+
+/// Waits until the client has not begun to read a response for `limit`.
+async fn unread(activity: &Activity, limit: Duration) {
+    loop {
+        let oldest = activity.unread().first_key_value().map(|(_, since)| *since);
+        let deadline = oldest.unwrap_or_else(clock::now) + limit;
+        tokio::time::sleep_until(deadline).await;
+        if activity.unread().first_key_value().is_some_and(|(_, since)| Some(*since) == oldest) {
+            return;
+        }
     }
 }
 
@@ -140,6 +176,7 @@ async fn respond(
 ) -> Response<Counted> {
     match answer(server, request, peer).await {
         Reply::Response(response) => {
+            open.answered();
             response.map(|body| Counted { body: Outgoings::Whole(body), _open: open })
         }
         Reply::Stream(taken) => {

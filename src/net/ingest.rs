@@ -25,7 +25,7 @@ use crate::flow::Outlet;
 
 const METHODS: &str = "POST, OPTIONS";
 /// Bodies from this size on are decoded on a thread where that delays no other connection; compressed ones, which
-/// may hold a thousand times as much, from the second on.
+/// may hold a thousand times as much, from the second on, and where they turn out to be as large as the first.
 const HEAVY_BYTES: usize = 256 << 10;
 const HEAVY_COMPRESSED_BYTES: usize = 4 << 10;
 /// Heavy bodies that are decoded at a time: each may need `max_decompressed_size` of memory while it is.
@@ -107,9 +107,8 @@ impl Ingest {
 
     async fn decoded(&self, form: BodyForm, text: Bytes, share: &mut Share) -> Result<Events, Problem> {
         let (bytes_max, schema) = (self.options.decompressed_bytes_max, self.schema.clone());
-        let heavy = if form.coding.is_some() { HEAVY_COMPRESSED_BYTES } else { HEAVY_BYTES };
-        let decoded = if text.len() < heavy {
-            decode_body(form, text, bytes_max, schema.as_deref())
+        let decoded = if let Some(decoded) = decode_at_once(form, &text, bytes_max, schema.as_deref()) {
+            decoded
         } else {
             // The semaphore is never closed, and what a panic of the decoder means is the connection's to say.
             let permit = self.heavy.clone().acquire_owned().await;
@@ -246,6 +245,25 @@ fn sender(request: &Request<Incoming>) -> Sender {
     Sender { address, name: user.map(Arc::from).or(name) }
 }
 
+/// Decodes a body where it delays no other connection for long; `None` if that takes a thread of its own.
+fn decode_at_once(
+    form: BodyForm,
+    text: &Bytes,
+    bytes_max: usize,
+    schema: Option<&Schema>,
+) -> Option<Result<Events, Undecoded>> {
+    let heavy = if form.coding.is_some() { HEAVY_COMPRESSED_BYTES } else { HEAVY_BYTES };
+    if text.len() >= heavy {
+        return None;
+    }
+    // Some codings hold a hundred thousand times as much.
+    let light_max = bytes_max.min(HEAVY_BYTES);
+    match decode_body(form, text.clone(), light_max, schema) {
+        Err(Undecoded::Compressed(_, DecompressError::TooLarge(_))) if light_max < bytes_max => None,
+        decoded => Some(decoded),
+    }
+}
+
 fn decode_body(
     form: BodyForm,
     text: Bytes,
@@ -332,6 +350,20 @@ async fn discard(mut body: Incoming) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_bodies_that_turn_out_to_be_large_are_decoded_elsewhere() {
+        let zeros = |len: usize| Bytes::from(zstd::bulk::compress(&vec![0; len], 3).unwrap());
+        let form = BodyForm { kind: BodyKind::Lines, coding: Some(Compression::Zstd) };
+        let events = |len: usize, max: usize| {
+            let body = zeros(len);
+            assert!(body.len() < HEAVY_COMPRESSED_BYTES);
+            decode_at_once(form, &body, max, None).map(|decoded| decoded.map(|e| e.bytes()).ok())
+        };
+        assert_eq!(events(1000, 1 << 20), Some(Some(1000)));
+        assert_eq!(events(32 << 20, 64 << 20), None);
+        assert_eq!(events(2000, 1000), Some(None), "too large wherever it is decoded");
+    }
 
     #[test]
     fn codings_are_told_apart() {

@@ -57,7 +57,7 @@ pub async fn serve_lines(entrance: Entrance, stream: StreamRoute, shutdown: Shut
 }
 
 async fn client(stream: &StreamRoute, arrival: Arrival, shutdown: &Shutdown) -> io::Result<()> {
-    let Visitor { mut socket, admission, .. } = arrival.open().await?;
+    let Visitor { mut socket, admission, .. } = arrival.open(shutdown).await?;
     let options = &stream.options;
     let notes = if options.own_is_json { NoteStyle::JsonLines } else { NoteStyle::Silent };
     let mut subscriber = Subscriber::new(Wish { notes, select: Select::default(), limit: None, many: false });

@@ -8,15 +8,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -24,12 +26,13 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Reply, Taken, answer};
 use super::entrance::{Arrival, Entrance, Visitor};
 use super::guard::Guard;
+use super::head_watch::{Fault, HeadWatch};
 use super::http2;
-use super::problem::Body;
+use super::problem::{Body, Problem};
 use super::pump::pump_socket;
 use super::router::{Handler, Router};
 use super::socket::{Peer, Socket};
-use super::timed::TimedSocket;
+use super::timed::{TimedSocket, too_large};
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 
@@ -60,6 +63,22 @@ impl Default for Policy {
     }
 }
 
+/// The origins whose pages may read and ask, said once for the shared server and every component's own listener.
+#[derive(Debug, Default)]
+pub struct CorsOrigins(OnceLock<Vec<String>>);
+
+impl CorsOrigins {
+    /// Says which; once, before anything listens.
+    pub fn set(&self, origins: Vec<String>) {
+        self.0.set(origins).ok();
+    }
+
+    /// What a listener allows, with these origins.
+    pub fn policy(&self) -> Policy {
+        Policy { cors_origins: self.0.get().cloned().unwrap_or_default(), ..Policy::default() }
+    }
+}
+
 /// What the connections of a listener share.
 pub(super) struct Server {
     pub(super) router: Arc<Router>,
@@ -78,6 +97,9 @@ pub(super) struct Server {
 /// Connections that may wait to be accepted; the kernel's own bound (`somaxconn`) applies too. The usual 128 are
 /// overrun when a thousand browsers reconnect at once, and who is turned away comes back only a second later.
 const BACKLOG: u32 = 4096;
+
+/// How long the last words to a client may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Listens on `host:port`, with room for a crowd to wait.
 ///
@@ -181,7 +203,7 @@ pub(super) async fn arrive(
 
 async fn connection(server: &Arc<Server>, arrival: Arrival) {
     let address = arrival.peer;
-    let Visitor { socket, peer, admission } = match arrival.open().await {
+    let Visitor { socket, peer, admission } = match arrival.open(&server.shutdown).await {
         Ok(visitor) => visitor,
         Err(e) => return tracing::debug!(peer = %address, "handshake failed: {e}"),
     };
@@ -199,50 +221,103 @@ async fn connection(server: &Arc<Server>, arrival: Arrival) {
     drop(admission);
 }
 
+/// What the requests of one connection share.
+struct Exchange {
+    heads: Arc<Mutex<HeadWatch>>,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// The stream that the connection is to become.
+    taken: Mutex<Option<Box<Taken>>>,
+}
+
+impl Exchange {
+    /// Refuses the request that comes now if something is wrong with its head that hyper lets pass.
+    fn check(&self) -> Result<(), Problem> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let fault = self.heads.lock().unwrap_or_else(PoisonError::into_inner).fault_of(request);
+        let problem = match fault {
+            None => return Ok(()),
+            Some(Fault::TooLong) => too_large(),
+            Some(Fault::TwoLengths) => Problem::bad_request(
+                "malformed request: it has both `content-length` and `transfer-encoding`, and so two ends",
+            )
+            .hint("send one of them"),
+        };
+        Err(problem.header(header::CONNECTION, HeaderValue::from_static("close")))
+    }
+
+    fn take(&self) -> Option<Box<Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Answers requests until the connection ends or turns into a stream.
 async fn requests(server: &Arc<Server>, socket: Socket, peer: Peer) -> Option<(Socket, Box<Taken>)> {
-    let slot: Arc<Mutex<Option<Box<Taken>>>> = Arc::default();
+    let heads = Arc::new(Mutex::new(HeadWatch::new(server.policy.header_bytes_max)));
+    let exchange =
+        Arc::new(Exchange { heads: heads.clone(), requests: AtomicU64::new(0), taken: Mutex::default() });
     let service = service_fn(|request: Request<Incoming>| {
-        let (server, slot, peer) = (server.clone(), slot.clone(), peer.clone());
+        let (server, exchange, peer) = (server.clone(), exchange.clone(), peer.clone());
         let response: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
             Box::pin(async move {
+                if let Err(problem) = exchange.check() {
+                    return Ok(problem.into_response());
+                }
                 match answer(&server, request, &peer).await {
                     Reply::Response(response) => Ok(response),
                     Reply::Stream(taken) => {
-                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+                        *exchange.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
                         std::future::pending().await
                     }
                 }
             });
         response
     });
+    let socket = TimedSocket::new(socket, server.policy.write_timeout).watched_by(heads);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(server.policy.header_timeout)
         .max_buf_size(server.policy.header_bytes_max)
-        .half_close(false)
-        .serve_connection(TokioIo::new(TimedSocket::new(socket, server.policy.write_timeout)), service);
+        // Who shuts its sending side after a request still hears the answer, as `nc` does.
+        .half_close(true)
+        .serve_connection(TokioIo::new(socket), service);
     let mut draining = false;
-    loop {
+    let ended = loop {
         let step = poll_fn(|cx| {
             let polled = Pin::new(&mut connection).poll(cx);
-            let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match taken {
-                Some(taken) => std::task::Poll::Ready(Some(taken)),
-                None => polled.map(|_| None),
+            match exchange.take() {
+                Some(taken) => std::task::Poll::Ready(Ok(taken)),
+                None => polled.map(Err),
             }
         });
         tokio::select! {
-            taken = step => {
-                return taken.map(|taken| (connection.into_parts().io.into_inner().into_inner(), taken));
-            }
+            step = step => match step {
+                Ok(taken) => return Some((connection.into_parts().io.into_inner().into_inner(), taken)),
+                Err(ended) => break ended,
+            },
             () = server.shutdown.draining(), if !draining => {
                 draining = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
             () = server.shutdown.aborted() => return None,
         }
+    };
+    let half = exchange.heads.lock().unwrap_or_else(PoisonError::into_inner).in_head();
+    if ended.is_err_and(|e| e.is_timeout()) && half {
+        let mut socket = connection.into_parts().io.into_inner().into_inner();
+        let words = too_slow(server.policy.header_timeout).into_last_words();
+        let said = async {
+            socket.write_all(&words).await?;
+            socket.shutdown().await
+        };
+        tokio::time::timeout(LAST_WORDS, said).await.ok();
     }
+    None
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    let limit = crate::base::units::format_duration(limit);
+    Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the head of the request did not come within {limit}"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! socket that is there, so that no client finds the port closed meanwhile, and those who wait in its queue are kept.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
@@ -10,7 +11,22 @@ use crate::flow::Site;
 
 /// The listeners of a process, found in [`Shared`](crate::flow::Shared).
 #[derive(Debug, Default)]
-pub struct Listeners(Mutex<Vec<Held>>);
+pub struct Listeners {
+    held: Mutex<Vec<Held>>,
+    /// Reloads under way.
+    keepers: AtomicUsize,
+}
+
+/// While it lives, listeners stay bound although their components have ended.
+#[derive(Debug)]
+pub struct Keeping(Arc<Listeners>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.keepers.fetch_sub(1, Relaxed);
+        self.0.release_unused(|_| false);
+    }
+}
 
 #[derive(Debug)]
 struct Held {
@@ -44,12 +60,26 @@ impl Listeners {
         Ok(listener)
     }
 
+    /// Keeps listeners bound between the end of one component and the start of the next.
+    pub fn keep(self: &Arc<Listeners>) -> Keeping {
+        self.keepers.fetch_add(1, Relaxed);
+        Keeping(self.clone())
+    }
+
+    /// The component `site` has ended: nobody is to wait in its queue for an answer that never comes.
+    pub fn component_ended(&self, site: &Site) {
+        if self.keepers.load(Relaxed) == 0 {
+            let owner = site.id();
+            self.lock().retain(|held| held.owner != owner || Arc::strong_count(&held.listener) > 1);
+        }
+    }
+
     /// Closes those that no component uses, except on addresses that `keep` wants for one that is about to start.
     pub fn release_unused(&self, keep: impl Fn(&str) -> bool) {
         self.lock().retain(|held| Arc::strong_count(&held.listener) > 1 || keep(&held.address));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -72,6 +72,25 @@ impl Problem {
         self.members.get("detail").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The response as HTTP/1.1 writes it, for a connection that ends with it.
+    pub fn into_last_words(self) -> Bytes {
+        let body = Value::Object(self.members.clone()).to_string();
+        let (parts, _) = self.into_response().into_parts();
+        let reason = parts.status.canonical_reason().unwrap_or("Refused");
+        let mut out = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
+        for (name, value) in &parts.headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(
+            format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes(),
+        );
+        out.extend_from_slice(body.as_bytes());
+        out.into()
+    }
+
     /// The response.
     pub fn into_response(self) -> Response<Body> {
         let mut response =

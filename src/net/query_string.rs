@@ -15,6 +15,14 @@ pub fn pairs(query: &str) -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
+/// One part of a URL, decoded.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn component(text: &str) -> Result<String, String> {
+    decode(text, false)
+}
+
 /// The path with its escapes decoded.
 ///
 /// # Errors

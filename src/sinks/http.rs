@@ -19,7 +19,7 @@ use crate::net::mount::{NothingElse, check_path};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::ring::{Ring, RingBounds};
 use crate::net::segment::{Content, Encode, RowWriter};
-use crate::net::{self, EntranceConfig, Policy, Router, StreamOptions, StreamRoute};
+use crate::net::{self, CorsOrigins, EntranceConfig, Router, StreamOptions, StreamRoute};
 
 options! {
     /// What a new subscriber may replay, with `tail`, `since` or the id of the last event it saw.
@@ -192,7 +192,8 @@ impl Sink for Http {
         cx.ready();
         let ending = cx.shutdown.child();
         let others = Arc::new(NothingElse([&self.stream_paths[..], &self.status_paths[..]].concat()));
-        let served = net::serve(entrance, own, others, Policy::default(), ending.clone());
+        let policy = cx.shared.get::<CorsOrigins>().policy();
+        let served = net::serve(entrance, own, others, policy, ending.clone());
         tokio::pin!(served);
         let served = tokio::select! {
             served = &mut served => served,

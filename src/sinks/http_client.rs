@@ -111,8 +111,9 @@ options! {
         /// How long a request may take, from connecting to the end of the answer.
         #[range(Duration::from_millis(1)..=Duration::from_secs(3600))]
         pub timeout: Duration = Duration::from_secs(30),
-        /// How many requests are under way at a time. `"adaptive"` begins with 1 and goes up to 16 while answers
-        /// stay quick, and down when they do not, or are 429 or 503. Only with 1 do events arrive in order.
+        /// How many requests are under way at a time. `"adaptive"` begins with 1 and goes up while answers
+        /// stay quick, to 16 or as many full batches as make 4 MiB, and down when they do not, or are 429 or 503. Only
+        /// with 1 do events arrive in order.
         pub concurrency: ConcurrencyOption = ConcurrencyOption::Adaptive,
         /// How much goes into a request.
         pub batch: BatchOptions = defaults(),
@@ -359,7 +360,7 @@ impl HttpClient {
             batch: options.batch.clone(),
             retry: options.retry.clone(),
             concurrency: match options.concurrency {
-                ConcurrencyOption::Adaptive => Concurrency::adaptive(),
+                ConcurrencyOption::Adaptive => Concurrency::adaptive(options.batch.max_bytes.0),
                 ConcurrencyOption::Fixed(n) => Concurrency::Fixed(n),
             },
             dead_letter: options.dead_letter.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::base::units::ByteCount;
 use crate::codec::decode::{FieldType, Schema};
@@ -16,7 +17,7 @@ use crate::net::body::BodyLimits;
 use crate::net::commit::Committer;
 use crate::net::ingest::{Ingest, IngestOptions};
 use crate::net::mount::{NothingElse, check_path};
-use crate::net::{self, EntranceConfig, Policy, Router};
+use crate::net::{self, CorsOrigins, EntranceConfig, Router};
 
 choices! {
     /// What a field of an event must be.
@@ -193,12 +194,20 @@ impl Source for HttpSource {
         let own = Arc::new(Router::default());
         self.paths.iter().for_each(|path| own.mount(&cx.site, path, endpoint.clone()));
         let others = Arc::new(NothingElse(self.paths.clone()));
-        let ending = cx.shutdown.child();
-        let mut served = task::spawn(net::serve(entrance, own, others, Policy::default(), ending.clone()));
+        // Not a child of ours: who waits for an answer hears it also when weir is forced to end.
+        let ending = Shutdown::new();
+        let policy = cx.shared.get::<CorsOrigins>().policy();
+        let mut served = task::spawn(net::serve(entrance, own, others, policy, ending.clone()));
+        drop(task::spawn(give_up_late(ending.clone(), self.ingest.settle_timeout + LAST_ANSWERS)));
         // Ends the listener when this run is given up, too; answers that are on their way still go out.
-        let _ending = EndOnDrop(ending);
+        let ending = EndOnDrop(ending);
         cx.ready();
-        let mut committing = std::pin::pin!(committer.run(out, &cx.shutdown));
+        let mut committing = std::pin::pin!(async {
+            tokio::join!(committer.run(out, &cx.shutdown), async {
+                cx.shutdown.draining().await;
+                ending.0.drain();
+            });
+        });
         tokio::select! {
             () = &mut committing => {}
             failed = &mut served => {
@@ -219,8 +228,15 @@ impl Source for HttpSource {
     }
 }
 
+/// Ends what is left of a listener's connections when the last answer must have gone out.
+async fn give_up_late(ending: Shutdown, after: Duration) {
+    ending.draining().await;
+    tokio::time::sleep(after).await;
+    ending.abort();
+}
+
 /// Lets a listener take no more requests once the run it belongs to is over.
-struct EndOnDrop(crate::base::shutdown::Shutdown);
+struct EndOnDrop(Shutdown);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {

@@ -149,7 +149,7 @@ impl Serving {
     async fn serve(&self, arrival: Arrival) {
         let peer = arrival.peer;
         let opened = tokio::select! {
-            opened = arrival.open() => opened,
+            opened = arrival.open(&self.shutdown) => opened,
             () = self.shutdown.aborted() => return,
         };
         let visitor = match opened {
@@ -262,6 +262,8 @@ mod tests {
         let mut lines = testing::take_lines(&mut run.inlet);
         lines.sort();
         assert_eq!(lines, [&b"early"[..], b"late"]);
+        // As the engine says once it has ended.
+        run.cx.shared.get::<crate::net::Listeners>().component_ended(&run.cx.site);
         assert!(TcpStream::connect(&run.address).await.is_err(), "no longer listening");
     }
 

@@ -69,7 +69,7 @@ impl Component for Udp {
     fn build(options: UdpOptions, cx: &mut BuildCx<'_>) -> Option<Udp> {
         let listen = &options.listen;
         cx.claim("UDP address", listen.to_string(), "listen");
-        let guarded = options.access.as_ref().is_some_and(|access| !access.allow.is_empty());
+        let guarded = options.access.as_ref().is_some_and(AccessOptions::restricts);
         let mut sound = guarded || options.insecure_public || listen.is_loopback();
         if !sound {
             cx.error("listen", format!("other machines can reach `{listen}`, and nothing guards the source"))
@@ -266,6 +266,8 @@ mod tests {
             errors(json!({ "listen": "0.0.0.0:514" })),
             ["other machines can reach `0.0.0.0:514`, and nothing guards the source"]
         );
+        let everybody = json!({ "listen": "0.0.0.0:514", "access": { "allow": ["0.0.0.0/0"] } });
+        assert_eq!(errors(everybody).len(), 1, "a list of everybody guards nothing");
         assert_eq!(
             errors(json!({ "listen": "127.0.0.1:514", "access": { "max_connections": 1, "burst": 5 } })),
             [

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::archive::Compression;
 use super::checkpoint::ARCHIVE_DONE;
@@ -95,7 +95,8 @@ impl Tail<'_> {
         }
         let somebody_left = !left.is_empty() || !self.vacant.is_empty();
         if somebody_left && !first {
-            self.recover_between(&left, self.scanned_wall);
+            let since = born_after(self.scanned_wall, start_wall, (start - self.scanned) + self.scan_cost);
+            self.recover_between(&left, since);
         }
         // At first, old checkpoints may still be of rotated files that are yet to be found.
         if !first {
@@ -364,10 +365,36 @@ impl Tail<'_> {
     }
 }
 
+/// No file that was made in the last `elapsed`, until `now`, is older than this. That is the time of the last look,
+/// `looked`, or an earlier one where the clock was set back meanwhile: what was made since is stamped by the new time.
+fn born_after(looked: SystemTime, now: SystemTime, elapsed: Duration) -> SystemTime {
+    // A tick of the clock that stamps files, twice over.
+    const TICKS: Duration = Duration::from_millis(20);
+    let by_the_new_time = now.checked_sub(elapsed + TICKS).unwrap_or(SystemTime::UNIX_EPOCH);
+    if by_the_new_time + TICKS * 2 < looked { by_the_new_time } else { looked }
+}
+
 /// Whether the file may still be at `path`: only another file there, or none, says that it is not.
 fn may_be_at(path: &Path, id: FileId) -> bool {
     match fs::metadata(path) {
         Ok(meta) => FileId::of(&meta) == id,
         Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_made_after_the_clock_was_set_back_are_not_older_than_the_last_look() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let (looked, elapsed) = (at(1_000_000), Duration::from_secs(5));
+        assert_eq!(born_after(looked, at(1_000_005), elapsed), looked, "the clock went as it should");
+        assert_eq!(born_after(looked, at(1_003_600), elapsed), looked, "it was set forward");
+        // An hour back right after the look: a file made a moment later is of that time.
+        let made = at(1_000_000 - 3_600);
+        assert!(born_after(looked, made + elapsed, elapsed) <= made, "it was set back");
+        assert!(born_after(looked, at(2), elapsed) <= at(0), "to the beginning of time");
     }
 }

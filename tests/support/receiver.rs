@@ -1,7 +1,7 @@
 //! Receivers that misbehave on purpose, and remember every line they answered for. The HTTP one refuses, hangs,
 //! closes in the middle and answers 503 by turns; the TCP one stops listening, half-closes and resets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,10 @@ pub struct Receiver {
     pub port: u16,
     /// What has come.
     pub arrived: Arrived,
-    /// The last number read off each connection that was reset by the receiver.
-    pub resets: Arc<Mutex<Vec<u64>>>,
+    /// The numbers that a dying receiver's sockets had taken, and nobody read.
+    pub held: Arc<Mutex<HashSet<u64>>>,
+    /// How often the receiver died with a connection open, and the last number it knew of each time.
+    pub deaths: Arc<Mutex<Vec<u64>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -40,13 +42,14 @@ impl Receiver {
 
     fn start(seed: u64, serve: fn(TcpStream, &Guest, Rng)) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        small(&listener);
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let guest = Guest::default();
-        let (arrived, resets) = (guest.arrived.clone(), guest.resets.clone());
+        let (arrived, held, deaths) = (guest.arrived.clone(), guest.held.clone(), guest.deaths.clone());
         let (calm, stop) = (guest.calm.clone(), guest.stop.clone());
         let thread = thread::spawn(move || listen(listener, port, &guest, seed, serve));
-        Receiver { port, arrived, resets, calm, stop, thread: Some(thread) }
+        Receiver { port, arrived, held, deaths, calm, stop, thread: Some(thread) }
     }
 
     /// From now on it behaves.
@@ -78,7 +81,8 @@ impl Drop for Receiver {
 #[derive(Clone, Default)]
 struct Guest {
     arrived: Arrived,
-    resets: Arc<Mutex<Vec<u64>>>,
+    held: Arc<Mutex<HashSet<u64>>>,
+    deaths: Arc<Mutex<Vec<u64>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
@@ -105,6 +109,14 @@ pub fn numbers(text: &str) -> impl Iterator<Item = u64> + '_ {
     text.match_indices("line ").filter_map(|(at, _)| text.get(at + 5..at + 15)?.parse().ok())
 }
 
+/// Most bytes that arrive at a socket between a look at it and its end: its receive buffer.
+pub const RECEIVE_BUFFER: usize = 32 << 10;
+
+fn small(listener: &TcpListener) {
+    // The kernel doubles it.
+    rustix::net::sockopt::set_socket_recv_buffer_size(listener, RECEIVE_BUFFER / 2).unwrap();
+}
+
 /// Accepts; now and then nobody listens for a while.
 fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(TcpStream, &Guest, Rng)) {
     let mut rng = Rng::seeded(seed);
@@ -118,6 +130,7 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
         if listener.is_none() {
             listener = TcpListener::bind(("127.0.0.1", port)).ok();
             if let Some(listener) = &listener {
+                small(listener);
                 listener.set_nonblocking(true).unwrap();
             }
         }
@@ -238,12 +251,23 @@ fn serve_tcp(socket: TcpStream, guest: &Guest, mut rng: Rng) {
             // It stops writing, and reads until the sender has noticed.
             0 | 1 => ends.shutdown(std::net::Shutdown::Write).unwrap_or(()),
             // It dies: what its kernel has and it has not read is gone.
-            2 => {
-                guest.resets.lock().unwrap().extend(last);
-                return;
-            }
+            2 => return die(lines, &ends, guest, last),
             3..6 => thread::sleep(Duration::from_millis(rng.below(50))),
             _ => {}
         }
     }
+}
+
+/// Closes without having read everything, and notes what nobody will read: of that, and of the little that comes
+/// between the last look and the end, the sender's system was told that it is there.
+fn die(mut lines: BufReader<Patient>, socket: &TcpStream, guest: &Guest, last: Option<u64>) {
+    let mut unread = lines.buffer().to_vec();
+    let waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0) as usize;
+    let from = unread.len();
+    unread.resize(from + waiting, 0);
+    let read = lines.get_mut().0.read(&mut unread[from..]).unwrap_or(0);
+    unread.truncate(from + read);
+    let text = String::from_utf8_lossy(&unread);
+    guest.deaths.lock().unwrap().extend(numbers(&text).last().or(last));
+    guest.held.lock().unwrap().extend(numbers(&text));
 }

@@ -28,6 +28,12 @@ impl Stage {
         self.count_losses();
     }
 
+    /// Whether rows wait that can only be handed over, or written, once the sink has settled what it has.
+    pub(super) fn is_held_up(&self) -> bool {
+        let unread = !self.kept.is_empty() || self.store.read_point().seq < self.store.end().seq;
+        !self.window.is_empty() && ((unread && !self.window.has_room()) || !self.inbox.is_empty())
+    }
+
     fn next_record(&mut self) -> Option<ReadBack> {
         self.forget_kept();
         if let Some(kept) = self.kept.pop_front() {

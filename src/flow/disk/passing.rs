@@ -192,6 +192,8 @@ impl Stage {
         {
             let Some(batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
             self.status.full.store(false, Relaxed);
+            // Nothing waits for the sink to settle: it may wait for more.
+            self.back.set_starved(false);
             self.back.enter(self.passing.add(batch, lasting, &self.settlements));
         }
     }

@@ -176,7 +176,12 @@ impl Stage {
         loop {
             self.take_settlements();
             self.admit();
+            if !self.is_held_up() {
+                // Before the first new row comes: or the sink would not wait for the second.
+                self.back.set_starved(false);
+            }
             self.hand_over();
+            self.back.set_starved(self.is_held_up());
             self.settle_safe();
             self.begin_sync();
             self.persist(false);

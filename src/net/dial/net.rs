@@ -171,12 +171,23 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             return Err(last);
         }
         tokio::select! {
-            Some(tried) = trying.next() => match tried {
+            Some(tried) = trying.next() => match checked(tried) {
                 Ok(stream) => return Ok(stream),
                 Err(e) => last = e,
             },
             () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if !is_last => {}
         }
+    }
+}
+
+/// A socket that is connected to itself reached nobody: where no one listens on a port that the system hands out to
+/// clients, too, it may choose that very port for this end (RFC 9293, 3.5: simultaneous open), and then acknowledges
+/// all that we say.
+fn checked(tried: io::Result<TcpStream>) -> io::Result<TcpStream> {
+    let stream = tried?;
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(own), Ok(peer)) if own == peer => Err(io::ErrorKind::ConnectionRefused.into()),
+        _ => Ok(stream),
     }
 }
 
@@ -199,6 +210,16 @@ mod tests {
         assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
         let refused = race(vec![closed]).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_never_answers_through_itself() {
+        // As the system does by chance: the client's end gets the port that it wants to reach.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.unwrap();
+        assert_eq!(checked(Ok(stream)).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]

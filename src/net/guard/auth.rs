@@ -50,7 +50,8 @@ pub(super) struct Auth {
     remembered: Memory,
     tickets: Memory,
     guesses: Mutex<Buckets>,
-    checks: Arc<Semaphore>,
+    /// Seats among those whose hashes are computed.
+    pub(super) checks: Arc<Semaphore>,
 }
 
 /// When the password file was last looked at, and how it looked.
@@ -170,7 +171,9 @@ impl Auth {
         // Counted in advance, so that a thousand guesses at once are a thousand.
         self.guess(key, clock::now())?;
         let identity = if known.is_slow(&credentials) {
-            self.check_slowly(known, credentials, &secret).await?
+            let checked = self.check_slowly(known.clone(), credentials, &secret).await;
+            // What was not checked was no guess.
+            checked.inspect_err(|_| self.no_guess(key))?
         } else {
             known.check(&credentials)
         };
@@ -178,9 +181,18 @@ impl Auth {
         let Some(identity) = identity else {
             return Err(self.unauthorized(Reason::WrongCredentials, "wrong credentials"));
         };
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner).give_back(key, now);
+        self.no_guess(key);
         self.remembered.put(&secret, identity.clone(), now);
+        // Passwords that changed during the check: either this shows here, or what was just remembered was forgotten.
+        let current = self.known.load_full();
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, &known)) {
+            self.remembered.clear();
+        }
         Ok(identity)
+    }
+
+    fn no_guess(&self, key: AddressKey) {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner).give_back(key, clock::now());
     }
 
     async fn check_slowly(

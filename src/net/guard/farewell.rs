@@ -5,15 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::refusal::Refusal;
 use crate::base::task;
-use crate::net::problem::Body;
 
 /// Refused connections that are answered at a time; more are closed without a word.
 const AT_ONCE: usize = 64;
@@ -37,7 +35,7 @@ impl Farewell {
     pub(super) fn say(&self, socket: TcpStream, refusal: Refusal) {
         let Ok(turn) = self.0.clone().try_acquire_owned() else { return };
         let said = async move {
-            let answer = refusal.into_problem().into_response();
+            let answer = refusal.into_problem().into_last_words();
             // Whoever does not take it in time was told enough.
             tokio::time::timeout(PATIENCE, answer_and_close(socket, answer)).await.ok();
             drop(turn);
@@ -46,33 +44,15 @@ impl Farewell {
     }
 }
 
-async fn answer_and_close(mut socket: TcpStream, answer: Response<Body>) -> io::Result<()> {
+async fn answer_and_close(mut socket: TcpStream, answer: Bytes) -> io::Result<()> {
     // The request first: some clients take an answer that comes before they asked for a broken one.
     socket.readable().await?;
-    let bytes = written(answer).await;
-    socket.write_all(&bytes).await?;
+    socket.write_all(&answer).await?;
     socket.shutdown().await?;
     let mut rest = socket.take(REQUEST_BYTES_MAX);
     let mut sink = [0; 1024];
     while rest.read(&mut sink).await? > 0 {}
     Ok(())
-}
-
-/// The response as HTTP/1.1 writes it.
-async fn written(answer: Response<Body>) -> Vec<u8> {
-    let (parts, body) = answer.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let reason = parts.status.canonical_reason().unwrap_or("Refused");
-    let mut out = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
-    for (name, value) in &parts.headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
-    out.extend_from_slice(&body);
-    out
 }
 
 #[cfg(test)]

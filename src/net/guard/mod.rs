@@ -324,6 +324,13 @@ pub struct Admission {
     key: AddressKey,
 }
 
+impl Admission {
+    /// Counts a handshake that came to nothing; why is the listener's own to tell.
+    pub(super) fn handshake_failed(&self) {
+        self.guard.refusals.count(Reason::Handshake);
+    }
+}
+
 impl Drop for Admission {
     fn drop(&mut self) {
         self.guard.slots.release(self.key);

@@ -36,11 +36,13 @@ pub enum Reason {
     ForeignOrigin,
     /// The request asks for a host that this machine is not.
     ForeignHost,
+    /// The TLS handshake failed, or was not finished in time.
+    Handshake,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 13] = [
         Reason::Denied,
         Reason::NotAllowed,
         Reason::Connections,
@@ -53,6 +55,7 @@ impl Reason {
         Reason::CannotCheck,
         Reason::ForeignOrigin,
         Reason::ForeignHost,
+        Reason::Handshake,
     ];
 
     /// The word for it in metrics, status and logs.
@@ -70,6 +73,7 @@ impl Reason {
             Reason::CannotCheck => "cannot_check",
             Reason::ForeignOrigin => "foreign_origin",
             Reason::ForeignHost => "foreign_host",
+            Reason::Handshake => "handshake",
         }
     }
 }

@@ -280,6 +280,40 @@ async fn a_changed_password_file_is_read_again_and_a_broken_one_changes_nothing(
     assert!(ask(&guard, &basic("bob", "three"), "10.0.0.1").await.is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_crowd_at_the_check_makes_nobody_a_guesser() {
+    let guard = guard(json!({}), alice());
+    let busy = guard.auth.as_ref().unwrap().checks.clone().acquire_many_owned(2).await.unwrap();
+    for _ in 0..3 {
+        let asked = (0..10).map(|_| {
+            let guard = guard.clone();
+            task::spawn(async move { ask(&guard, &basic("alice", "secret"), "10.0.0.1").await })
+        });
+        for outcome in asked.collect::<Vec<_>>() {
+            assert_eq!(outcome.await.unwrap(), Err(Reason::CannotCheck));
+        }
+    }
+    drop(busy);
+    assert!(ask(&guard, &basic("alice", "secret"), "10.0.0.1").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_changes_while_it_is_checked_is_not_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("htpasswd");
+    std::fs::write(&file, format!("alice:{}\n", argon2("old"))).unwrap();
+    let guard = guard(json!({}), Some(json!({ "htpasswd_file": file.to_str().unwrap() })));
+    let busy = guard.auth.as_ref().unwrap().checks.clone().acquire_many_owned(2).await.unwrap();
+    let asking = guard.clone();
+    let asked = task::spawn(async move { ask(&asking, &basic("alice", "old"), "10.0.0.1").await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    std::fs::write(&file, format!("alice:{}\n", argon2("new"))).unwrap();
+    guard.load("test", &Shared::default()).unwrap();
+    drop(busy);
+    assert!(asked.await.unwrap().is_ok(), "it was right when it was sent");
+    assert_eq!(ask(&guard, &basic("alice", "old"), "10.0.0.1").await, Err(Reason::WrongCredentials));
+}
+
 #[test]
 fn what_is_known_is_never_shown() {
     let auth: AuthOptions = options(alice().unwrap());

@@ -221,6 +221,11 @@ impl Lane {
         }
     }
 
+    /// Gives back what was not acknowledged, and ends the connection as it is.
+    pub(super) fn let_go(&mut self) {
+        drop(self.lost(String::new()));
+    }
+
     /// Whether a connection is still saying goodbye.
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing(_))

@@ -40,6 +40,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause of an endpoint once shutdown has begun: its deadline is short.
 const PAUSE_DRAINING_MAX: Duration = Duration::from_secs(1);
 
+/// How long a receiver has to acknowledge what is under way once another sink takes over.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
 /// What a lane may hold, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneLimits {
@@ -115,15 +118,23 @@ impl Lanes {
     }
 
     /// Sends all that comes out of `inlet`, until it has ended and everything was acknowledged. Never fails: what
-    /// cannot be sent waits, and `cx` says so. Dropped at any await, what was not acknowledged returns to the queue.
+    /// cannot be sent waits, and `cx` says so. Dropped at any await, what was not acknowledged returns to the queue;
+    /// so it does a moment after the inlet is released.
     pub async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) {
         let (mut ended, mut draining) = (false, false);
+        let (release, mut let_go_at) = (inlet.release_token(), None::<Instant>);
         loop {
+            if let_go_at.is_some() {
+                self.waiting.clear();
+            }
+            if let_go_at.is_some_and(|at| at <= clock::now()) {
+                self.lanes.iter_mut().for_each(Lane::let_go);
+            }
             self.dispatch(cx);
             if ended && self.is_empty() {
                 return self.goodbye().await;
             }
-            let wake_at = self.wake_at();
+            let wake_at = self.wake_at().into_iter().chain(let_go_at).min();
             let wants = !ended && self.waiting.is_empty();
             self.set_tick();
             let Lanes { lanes, outgoing, tick, .. } = self;
@@ -139,6 +150,10 @@ impl Lanes {
                 () = tick, if self.tick_is_set => self.on_tick(cx),
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(clock::now)), if wake_at.is_some() => {
                     self.probe_due();
+                }
+                () = release.cancelled(), if let_go_at.is_none() => {
+                    ended = true;
+                    let_go_at = Some(clock::now() + LETTING_GO);
                 }
                 () = cx.shutdown.draining(), if !draining => draining = true,
             }

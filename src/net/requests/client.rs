@@ -101,7 +101,8 @@ impl Client {
         &self.target
     }
 
-    /// Sends `payload` with `headers`, and the field that names it, if any, and reads the answer. Cancel-safe: dropped, it takes its connection with it.
+    /// Sends `payload` with `headers`, and the field that names it, if any, and reads the answer, within the
+    /// client's timeout and `at_most`. Cancel-safe: dropped, it takes its connection with it.
     ///
     /// # Errors
     /// When no whole answer came back in time.
@@ -110,11 +111,13 @@ impl Client {
         headers: &HeaderMap,
         id: Option<(HeaderName, HeaderValue)>,
         payload: &Payload,
+        at_most: Duration,
     ) -> Result<Answer, NoAnswer> {
-        match tokio::time::timeout(self.timeout, self.exchange(headers, id, payload)).await {
+        let limit = self.timeout.min(at_most);
+        match tokio::time::timeout(limit, self.exchange(headers, id, payload)).await {
             Ok(answered) => answered,
             Err(_) => {
-                let why = format!("no answer within {:?}", self.timeout);
+                let why = format!("no answer within {limit:?}");
                 Err(NoAnswer { timed_out: true, ..NoAnswer::new(why) })
             }
         }

@@ -7,6 +7,8 @@ use crate::base::clock::Instant;
 
 /// Most requests at a time that an adaptive limit reaches.
 pub const ADAPTIVE_MAX: usize = 16;
+/// Bytes that adaptive requests of full size have under way together, about; two requests always may.
+const ADAPTIVE_BYTES: u64 = 4 << 20;
 /// Answers count as slow from this multiple of the usual time.
 const SLOW_FACTOR: f64 = 2.0;
 /// Differences below this are noise, in seconds.
@@ -27,6 +29,7 @@ pub enum Concurrency {
 #[derive(Debug)]
 pub struct Adaptive {
     limit: usize,
+    limit_max: usize,
     /// Quick answers since the limit last changed.
     quick: usize,
     /// The usual time of an answer in seconds, a moving average.
@@ -49,9 +52,12 @@ pub struct Finished {
 }
 
 impl Concurrency {
-    /// A limit that begins with one request and finds its way.
-    pub fn adaptive() -> Concurrency {
-        Concurrency::Adaptive(Adaptive { limit: 1, quick: 0, usual: None, changed: None })
+    /// A limit that begins with one request and finds its way; requests of `request_bytes_max` do not take more
+    /// than some MiB of memory together.
+    pub fn adaptive(request_bytes_max: u64) -> Concurrency {
+        let fit = ADAPTIVE_BYTES / request_bytes_max.max(1);
+        let limit_max = usize::try_from(fit).unwrap_or(ADAPTIVE_MAX).clamp(2, ADAPTIVE_MAX);
+        Concurrency::Adaptive(Adaptive { limit: 1, limit_max, quick: 0, usual: None, changed: None })
     }
 
     /// How many requests may be under way now, at least 1.
@@ -85,7 +91,7 @@ impl Adaptive {
         } else if request.at_limit {
             self.quick += 1;
             // One more per round: the limit doubles in as many rounds as it is high.
-            if self.quick >= self.limit && self.limit < ADAPTIVE_MAX {
+            if self.quick >= self.limit && self.limit < self.limit_max {
                 self.limit += 1;
                 self.quick = 0;
             }
@@ -108,7 +114,7 @@ mod tests {
 
     #[test]
     fn quick_answers_raise_it_and_slow_ones_halve_it_once_a_round() {
-        let (mut limit, start) = (Concurrency::adaptive(), clock::now());
+        let (mut limit, start) = (Concurrency::adaptive(1 << 10), clock::now());
         let at = |ms| start + Duration::from_millis(ms);
         for i in 0..1000 {
             limit.finished(request(50, at(i)), at(i + 50));
@@ -132,7 +138,7 @@ mod tests {
 
     #[test]
     fn it_stays_low_while_nobody_needs_more() {
-        let (mut limit, now) = (Concurrency::adaptive(), clock::now());
+        let (mut limit, now) = (Concurrency::adaptive(1 << 10), clock::now());
         (0..100).for_each(|_| limit.finished(Finished { at_limit: false, ..request(5, now) }, now));
         assert_eq!(limit.limit(), 1);
         assert_eq!(Concurrency::Fixed(7).limit(), 7);
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_is_slower_for_good_is_the_new_usual() {
-        let (mut limit, start) = (Concurrency::adaptive(), clock::now());
+        let (mut limit, start) = (Concurrency::adaptive(1 << 10), clock::now());
         for i in 0..2000u64 {
             let begun = start + Duration::from_secs(i);
             let took = if i < 100 { 10 } else { 300 };

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::header::{HeaderName, HeaderValue};
+use tokio_util::sync::CancellationToken;
 
 use super::client::{Answer, Client, NoAnswer};
 use super::concurrency::{Concurrency, Finished};
@@ -30,6 +31,11 @@ use crate::net::upstream::{Pick, Slot, Upstreams};
 const ID_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest pause once shutdown has begun: its deadline is short.
 const DRAINING_DELAY_MAX: Duration = Duration::from_secs(1);
+/// How long rows wait for a receiver that failed before, while another one works.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests under way have to be answered once another sink takes over; then its rows may come twice.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// What a dispatch needs.
 #[derive(Debug)]
@@ -73,6 +79,8 @@ pub struct Dispatch<'a> {
     rng: Mutex<Rng>,
     run_id: u64,
     requests: AtomicU64,
+    /// Requests under way are given up: another sink takes over.
+    lets_go: CancellationToken,
 }
 
 /// An attempt that ended, with the delivery it was for.
@@ -80,6 +88,17 @@ struct Attempted {
     delivery: Delivery,
     /// What the rows took, where they were encoded whole for the first time: estimated and real.
     sizes: Option<(u64, u64)>,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Failure {
+    /// The receiver that failed it, unless it came to no attempt.
+    endpoint: Option<usize>,
+    /// How long it asked to be left alone.
+    wait: Option<Duration>,
+    /// Somebody must mend something.
+    setup: bool,
 }
 
 /// The deliveries that are not settled.
@@ -108,18 +127,24 @@ impl<'a> Dispatch<'a> {
             rng: Mutex::new(rng),
             run_id,
             requests: AtomicU64::new(0),
+            lets_go: CancellationToken::new(),
         }
     }
 
-    /// Delivers all that comes, and returns when the inlet has ended and everything is settled.
+    /// Delivers all that comes, and returns when the inlet has ended and everything is settled. When the inlet is
+    /// released, what waits for its next attempt goes back to the queue, and what is under way after a moment.
     pub async fn run(&'a self, inlet: &mut Inlet) {
         let row_overhead = self.encoder.row_overhead();
         let mut gather = Gather::new(GatherLimits { options: self.batch.clone(), row_overhead });
         let mut lanes = Lanes { under_way: FuturesUnordered::new(), waiting: Vec::new() };
         let (mut ended, mut hurried) = (false, false);
+        let (release, mut let_go_at) = (inlet.release_token(), None);
         let mut probing = std::pin::pin!(self.probe());
         loop {
             let changed = self.upstreams.changed();
+            if let_go_at.is_some() {
+                lanes.waiting.clear();
+            }
             let wake = self.launch(&mut lanes, inlet.waiting_events() > 0);
             let begun = lanes.under_way.len() + lanes.waiting.len();
             if ended && begun == 0 {
@@ -134,13 +159,20 @@ impl<'a> Dispatch<'a> {
                         lanes.waiting.push(attempted.delivery);
                     }
                 }
-                gathered = gather.next(inlet, &self.cx.shutdown), if !ended && begun < self.limit() => {
+                gathered = gather.next(inlet, &self.cx.shutdown, begun == 0), if !ended && begun < self.limit() => {
                     match gathered {
                         Some(gathered) => lanes.waiting.push(self.delivery(gathered)),
                         None => ended = true,
                     }
                 }
                 () = sleep_until(wake), if wake.is_some() => {}
+                () = sleep_until(let_go_at), if let_go_at.is_some() && !self.lets_go.is_cancelled() => {
+                    self.lets_go.cancel();
+                }
+                () = release.cancelled(), if let_go_at.is_none() => {
+                    ended = true;
+                    let_go_at = Some(clock::now() + LETTING_GO);
+                }
                 () = changed => {}
                 () = &mut probing => {}
                 () = self.cx.shutdown.draining(), if !hurried => {
@@ -200,7 +232,7 @@ impl<'a> Dispatch<'a> {
             Err(why) => {
                 // Nothing the endpoint could help.
                 drop(slot);
-                self.again(&mut delivery, "this machine", &why, None, false).await;
+                self.again(&mut delivery, "this machine", &why, Failure::default()).await;
                 return Attempted { delivery, sizes: None };
             }
         };
@@ -212,16 +244,23 @@ impl<'a> Dispatch<'a> {
             Ok(headers) => headers,
             Err(why) => {
                 drop(slot);
-                self.again(&mut delivery, &target, &why, None, true).await;
+                let failure = Failure { setup: true, ..Failure::default() };
+                self.again(&mut delivery, &target, &why, failure).await;
                 return Attempted { delivery, sizes };
             }
         };
+        let hedged = slot.is_trial() && self.upstreams.works_elsewhere(slot.index());
+        let at_most = if hedged { TRIAL_TIMEOUT } else { Duration::MAX };
         let begun = clock::now();
-        let answered = client.send(&headers, Some((ID_HEADER, id)), &payload).await;
+        let answered = tokio::select! {
+            answered = client.send(&headers, Some((ID_HEADER, id)), &payload, at_most) => answered,
+            () = self.lets_go.cancelled() => return Attempted { delivery, sizes },
+        };
         let now = clock::now();
         let (answers, overloaded) = match &answered {
             Ok(answer) => (true, answer.verdict == Verdict::Overloaded),
-            Err(no_answer) => (no_answer.timed_out, no_answer.timed_out),
+            // One that is known to fail says nothing about what the others can take.
+            Err(no_answer) => (no_answer.timed_out && !hedged, no_answer.timed_out),
         };
         if answers {
             let finished = Finished { begun, took: now.duration_since(begun), overloaded, at_limit };
@@ -265,11 +304,13 @@ impl<'a> Dispatch<'a> {
         answered: Result<Answer, NoAnswer>,
         slot: Slot,
     ) {
+        let endpoint = Some(slot.index());
         let answer = match answered {
             Ok(answer) => answer,
             Err(no_answer) => {
                 slot.failed(&no_answer.why);
-                return self.again(delivery, target, &no_answer.why, None, false).await;
+                let failure = Failure { endpoint, ..Failure::default() };
+                return self.again(delivery, target, &no_answer.why, failure).await;
             }
         };
         let events = delivery.pieces.front().map_or(0, |piece| piece.events);
@@ -296,20 +337,14 @@ impl<'a> Dispatch<'a> {
                 if setup {
                     self.headers.forget();
                 }
-                self.again(delivery, target, &why, wait, setup).await;
+                self.again(delivery, target, &why, Failure { endpoint, wait, setup }).await;
             }
         }
     }
 
     /// The first piece is due again after a pause, or given up when its attempts are used up.
-    async fn again(
-        &self,
-        delivery: &mut Delivery,
-        target: &str,
-        why: &str,
-        wait: Option<Duration>,
-        setup: bool,
-    ) {
+    async fn again(&self, delivery: &mut Delivery, target: &str, why: &str, failure: Failure) {
+        let Failure { endpoint, wait, setup } = failure;
         self.notices.failed(target, why, setup);
         let pause = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
@@ -325,6 +360,10 @@ impl<'a> Dispatch<'a> {
         };
         if self.cx.shutdown.is_draining() {
             pause = pause.min(DRAINING_DELAY_MAX);
+        }
+        // The pause is for the receiver that failed. It is left alone now; the rows go on to one that works.
+        if endpoint.is_some_and(|i| !self.upstreams.works(i) && self.upstreams.works_elsewhere(i)) {
+            pause = Duration::ZERO;
         }
         delivery.due = clock::now() + pause;
     }

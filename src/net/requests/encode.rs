@@ -60,11 +60,7 @@ impl BodyEncoder {
 
     /// What a row takes on top of its own bytes, about.
     pub fn row_overhead(&self) -> u64 {
-        match self.format {
-            Format::Raw => 1,
-            Format::Text(..) => 48,
-            Format::Json(_) => 112,
-        }
+        self.format.row_overhead()
     }
 
     /// The rows of `batches` one after the other, in pieces, not compressed.

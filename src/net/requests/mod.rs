@@ -7,6 +7,8 @@ mod connection;
 mod delivery;
 mod dispatch;
 mod encode;
+#[cfg(test)]
+mod handover_tests;
 mod headers;
 #[cfg(test)]
 mod hostile_tests;

@@ -35,7 +35,7 @@ impl Probes {
         // Secrets that cannot be read are complained about where they are needed for rows.
         let Ok(headers) = headers.resolve().await else { return };
         let Some(slot) = upstreams.probe(index, clock::now()) else { return };
-        match self.clients[index].send(&headers, None, &Payload::new([])).await {
+        match self.clients[index].send(&headers, None, &Payload::new([]), Duration::MAX).await {
             Ok(answer) if answer.verdict == Verdict::Taken => slot.succeeded(),
             Ok(answer) => slot.failed(&answer.to_string()),
             Err(no_answer) => slot.failed(&no_answer.why),

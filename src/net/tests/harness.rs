@@ -61,7 +61,10 @@ pub(in crate::net) struct Nothing;
 
 #[async_trait]
 impl Handler for Nothing {
-    async fn handle(&self, _: &str, _: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, path: &str, _: Request<Incoming>) -> Response<Body> {
+        if path == "/slow" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         Problem::new(StatusCode::NOT_FOUND, "nothing here").into_response()
     }
 }

@@ -146,7 +146,60 @@ async fn heads_are_bounded_in_size_number_and_time() {
         slow.finish().await
     };
     let text = tokio::time::timeout(Duration::from_secs(3), writing).await.unwrap();
-    assert!(!text.contains("200 OK"), "{text}");
+    assert!(text.starts_with("HTTP/1.1 408") && text.contains("did not come within 200ms"), "{text}");
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_served_are_answered_with_a_reason() {
+    let server = Server::start(Policy::default()).await;
+    let chunked = "transfer-encoding: chunked\r\n";
+    let cases = [
+        ("\x00\x01\x02\r\n\r\n".to_owned(), 400, "its head is not HTTP/1.1"),
+        (
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n".to_owned(),
+            400,
+            "one head line or length is broken",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200)),
+            431,
+            "at most 32KiB in 100 lines",
+        ),
+        // Within what hyper reads at once, and longer than what is promised.
+        (format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(34 << 10)), 431, "too large"),
+        (
+            format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n{chunked}\r\n0\r\n\r\n"),
+            400,
+            "and so two ends",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nhost: x\r\n{chunked}content-length: 5\r\n\r\n0\r\n\r\n"),
+            400,
+            "and so two ends",
+        ),
+    ];
+    for (request, status, says) in cases {
+        let text = raw(&server, &request).await;
+        let shown = &request[..request.len().min(80)];
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {text}");
+        assert!(text.contains("connection: close\r\n") && text.contains(says), "{shown:?}: {text}");
+        let body = text.split("\r\n\r\n").nth(1).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["status"], status);
+    }
+    // Behind requests that are served, and what follows it is not served.
+    let get = "GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let both = format!("POST / HTTP/1.1\r\nhost: x\r\n{chunked}content-length: 3\r\n\r\n0\r\n\r\n");
+    let text = raw(&server, &[get, &both, get].concat()).await;
+    let answers: Vec<_> = text.match_indices("HTTP/1.1 ").map(|(at, _)| &text[at + 9..at + 12]).collect();
+    assert_eq!(answers, ["404", "400"], "{text}");
+}
+
+#[tokio::test]
+async fn who_says_no_more_still_hears_the_answer() {
+    let server = Server::start(Policy::default()).await;
+    let mut client = server.get("/slow", "").await;
+    client.socket.shutdown().await.unwrap();
+    assert!(client.finish().await.starts_with("HTTP/1.1 404"));
 }
 
 #[tokio::test]

@@ -200,3 +200,34 @@ async fn a_handshake_has_a_deadline() {
     assert_eq!(failed.kind(), std::io::ErrorKind::TimedOut);
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_without_end_does_not_hold_up_the_end_and_is_counted() {
+    let (dir, issuer) = (tempfile::tempdir().unwrap(), authority());
+    issue(&issuer, "localhost", dir.path(), "server");
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let entrance = Entrance::encrypted(listener, TlsServer::load(&options(dir.path(), false)).unwrap());
+    let (guard, shutdown) = (entrance.guard().clone(), Shutdown::new());
+    let mut half = TcpStream::connect(entrance.local_addr()).await.unwrap();
+    half.write_all(b"\x16\x03\x01").await.unwrap();
+    let arrival = entrance.accept(&shutdown).await.unwrap();
+    shutdown.drain();
+    let drained = crate::base::clock::now();
+    assert!(arrival.open(&shutdown).await.is_err());
+    assert_eq!(drained.elapsed().as_secs(), 1);
+    assert_eq!(guard.refusals().of(crate::net::guard::Reason::Handshake), 1);
+}
+
+#[tokio::test]
+async fn responses_that_nobody_reads_end_the_connection_under_http_2_too() {
+    let policy = Policy { write_timeout: Duration::from_millis(300), ..Policy::default() };
+    let (mut client, _shutdown) = http2(policy).await;
+    // A window of nothing: SETTINGS_INITIAL_WINDOW_SIZE = 0. Then a GET.
+    let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04".to_vec();
+    asked.extend([0, 0, 0, 0, 0, 0, 14, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x84, 0x41, 0x09]);
+    asked.extend(b"localhost");
+    client.write_all(&asked).await.unwrap();
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "it stays open");
+}

@@ -126,9 +126,14 @@ impl Breaker {
         on_trial
     }
 
-    pub(super) fn hasten(&mut self, latest: Instant) {
-        if let Position::Open { until } = &mut self.position {
-            *until = latest.min(*until);
+    /// Whether its pause has become shorter.
+    pub(super) fn hasten(&mut self, latest: Instant) -> bool {
+        match &mut self.position {
+            Position::Open { until } if *until > latest => {
+                *until = latest;
+                true
+            }
+            _ => false,
         }
     }
 

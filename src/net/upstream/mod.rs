@@ -194,14 +194,19 @@ impl Upstreams {
 
     fn take(&self, state: &mut State, index: usize) -> Slot {
         state.pending[index] += 1;
+        let is_trial = !state.breakers[index].is_closed();
         let epoch = state.breakers[index].enter();
-        Slot { shared: self.shared.clone(), index, epoch, is_probe: false, is_open: true }
+        Slot { shared: self.shared.clone(), index, epoch, is_trial, is_probe: false, is_open: true }
     }
 
     /// Ends every pause at `latest`, for the end of the process: its deadline is short.
     pub fn hasten(&self, latest: Instant) {
-        self.shared.lock().breakers.iter_mut().for_each(|b| b.hasten(latest));
-        self.shared.changed.notify_waiters();
+        let mut hastened = false;
+        self.shared.lock().breakers.iter_mut().for_each(|b| hastened |= b.hasten(latest));
+        // Whoever asks for it again and again is not woken by that alone.
+        if hastened {
+            self.shared.changed.notify_waiters();
+        }
     }
 
     /// Resolves when an endpoint may take work again that did not before. Cancel-safe; hears from the moment it is
@@ -218,6 +223,12 @@ impl Upstreams {
     /// Whether endpoint `index` is believed to work.
     pub fn works(&self, index: usize) -> bool {
         self.shared.lock().breakers[index].is_closed()
+    }
+
+    /// Whether an endpoint other than `index` is believed to work.
+    pub fn works_elsewhere(&self, index: usize) -> bool {
+        let state = self.shared.lock();
+        state.breakers.iter().enumerate().any(|(i, breaker)| i != index && breaker.is_closed())
     }
 
     /// The last failure of an endpoint that is left alone now, of the first such endpoint.
@@ -240,6 +251,7 @@ pub struct Slot {
     index: usize,
     /// Which period of the breaker it belongs to: what it says of an earlier one is not news.
     epoch: u64,
+    is_trial: bool,
     is_probe: bool,
     is_open: bool,
 }
@@ -248,6 +260,11 @@ impl Slot {
     /// Which endpoint, by its place.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Whether it finds out if an endpoint that failed is back.
+    pub fn is_trial(&self) -> bool {
+        self.is_trial
     }
 
     /// Which endpoint.

@@ -94,6 +94,19 @@ async fn a_receiver_that_asks_for_time_gets_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_for_haste_again_and_again_is_not_woken_by_it() {
+    let all = upstreams(1, Strategy::Failover, BreakerPolicy::default());
+    slot(&all).failed_until("x", Some(clock::now() + Duration::from_secs(60)));
+    let latest = clock::now() + Duration::from_secs(1);
+    let news = all.changed();
+    all.hasten(latest);
+    assert_eq!(futures_util::FutureExt::now_or_never(news), Some(()), "its pause is shorter now");
+    let news = all.changed();
+    all.hasten(latest + Duration::from_millis(1));
+    assert_eq!(futures_util::FutureExt::now_or_never(news), None, "nothing is new");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_hears_that_a_trial_has_ended() {
     let all = upstreams(1, Strategy::Failover, BreakerPolicy::default());
     slot(&all).failed("x");

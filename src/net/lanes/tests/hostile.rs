@@ -77,6 +77,12 @@ async fn ordeal(receivers: usize, strategy: Strategy, opaque: bool, seed: u64) {
         "seed {seed}: one step back for a connection that broke, not {steps_back}"
     );
     assert_eq!(seen.len() as u64, rows, "seed {seed}: rows are missing");
+    let arrived: usize = network.deliveries().iter().map(|(_, rows, _)| rows.len()).sum();
+    println!(
+        "seed {seed}: {rows} rows, {} connections, {} rows twice",
+        network.dials(),
+        arrived as u64 - rows
+    );
     assert!(network.dials() > 10, "seed {seed}: it was no ordeal");
 }
 

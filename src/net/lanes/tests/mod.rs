@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use self::network::Network;
 use super::{LaneLimits, Lanes};
@@ -34,6 +35,8 @@ const LIMITS: LaneLimits = LaneLimits {
 struct Subject {
     queue: Arc<Queue>,
     cx: TaskCx,
+    /// Lets another sink take the queue over.
+    release: CancellationToken,
     running: JoinHandle<()>,
 }
 
@@ -41,7 +44,8 @@ impl Subject {
     fn start(network: &Arc<Network>, strategy: Strategy, limits: LaneLimits, seed: u64) -> Subject {
         let bounds = Bounds { events_max: 500, bytes_max: 64 << 10, when_full: WhenFull::Block };
         let queue = Queue::new(bounds, Arc::new(Meter::default()));
-        let mut inlet = Inlet::new(queue.clone());
+        let release = CancellationToken::new();
+        let mut inlet = Inlet::releasable(queue.clone(), release.clone());
         let cx = testing::task_cx(ComponentKind::Sink, "tcp_client", std::path::Path::new("/nowhere"));
         let endpoints = (0..network.receivers()).map(|i| Endpoint::new("sim", 1 + i as u16)).collect();
         let policy = BreakerPolicy { trials: Trials::Probe, ..BreakerPolicy::default() };
@@ -54,7 +58,7 @@ impl Subject {
                 Lanes::new(upstreams, &dial, outgoing, limits).run(&mut inlet, &cx).await;
             }
         });
-        Subject { queue, cx, running }
+        Subject { queue, cx, release, running }
     }
 
     async fn push(&self, rows: &[&str]) {

@@ -188,3 +188,29 @@ async fn dropped_while_it_waits_it_gives_everything_back() {
     let counts = queue.meter().snapshot();
     assert!(counts.balances() && counts.dropped(Reason::Aborted) == 2, "{counts:?}");
 }
+
+/// A reload gives the rows of a receiver that hangs, or is gone, to a new sink: the old one lets go in time for that.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_acknowledged_is_handed_over() {
+    for mood in [Mood::Hangs, Mood::Down, Mood::Silent] {
+        let network = network(2);
+        (0..2).for_each(|receiver| network.set(receiver, mood));
+        let subject = Subject::start(&network, Strategy::RoundRobin, LIMITS, 1);
+        let rows: Vec<String> = (0..60).map(|i| format!("row {i:03}")).collect();
+        for few in rows.chunks(3) {
+            subject.push(&few.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        }
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let before = clock::now();
+        subject.release.cancel();
+        subject.running.await.unwrap();
+        assert!(clock::now() - before < Duration::from_secs(2), "{mood:?}: {:?}", clock::now() - before);
+        let mut next = Inlet::new(subject.queue.clone());
+        assert_eq!(
+            testing::take_lines(&mut next),
+            rows.iter().map(|r| r.as_bytes()).collect::<Vec<_>>(),
+            "{mood:?}"
+        );
+        assert_eq!(subject.queue.meter().snapshot().dropped_total(), 0);
+    }
+}
