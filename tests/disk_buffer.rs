@@ -276,7 +276,8 @@ fn a_full_disk_makes_drop_newest_count_and_recovers_by_itself() {
         return;
     };
     block_output(&place);
-    let config = format!("{CONFIG}when_full = \"drop_newest\"\n");
+    // With more memory, all of it would wait there.
+    let config = format!("{CONFIG}when_full = \"drop_newest\"\nmax_memory = \"64KiB\"\n");
     let mut weir = place.start(&config);
     weir.wait_listening("/status", 200);
     let sink = eventually("drops", || {

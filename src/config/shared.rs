@@ -56,8 +56,9 @@ options! {
         /// from, where the oldest rows give way: a subscriber that falls behind is told what it missed and holds
         /// nobody back.
         pub when_full: BufferFull = BufferFull::Block,
-        /// For `disk`: least time between two waits for the disk. A row counts as accepted once it is on the disk, so
-        /// this is how long an acknowledging source waits at most in a busy flow. Default: `50ms`.
+        /// For `disk`: how long a row may wait for the sink in memory before it is written, and least time between two
+        /// waits for the disk. A row counts as accepted once the sink has settled it or it is on the disk, so an
+        /// acknowledging source waits about twice as long at most. With 0, every row is written. Default: `50ms`.
         #[range(Duration::ZERO..=Duration::from_secs(60))]
         pub sync_interval: Option<Duration> = None,
         /// For `disk`: compresses what is written. Default: no.

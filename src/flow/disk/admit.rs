@@ -21,20 +21,14 @@ impl Stage {
         loop {
             self.fill_inbox();
             self.pass_by();
-            if self.inbox.is_empty() {
+            if self.inbox.is_empty() && !self.must_commit() {
                 return;
             }
             if self.is_pausing() {
                 return self.refuse_inbox();
             }
-            let mut appended = Vec::new();
-            let batches = self.inbox.iter().take(together).map(|lease| lease.batch());
-            let result = self.store.append(batches, &mut appended);
-            for place in appended {
-                self.took(place);
-            }
-            match result {
-                Ok(()) if !self.inbox.is_empty() => {}
+            match self.write(together) {
+                Ok(()) if !self.inbox.is_empty() || self.must_commit() => {}
                 Ok(()) => {
                     self.status.full.store(false, Relaxed);
                     self.clear_trouble();
@@ -55,7 +49,7 @@ impl Stage {
                         if self.store.reclaim().is_ok_and(|any| any) {
                             continue;
                         }
-                        if together > 1 && self.inbox.len() > 1 {
+                        if together > 1 {
                             together = 1;
                             continue;
                         }
@@ -67,26 +61,26 @@ impl Stage {
         }
     }
 
+    /// Appends what comes next: rows that pass stand before those that have come since.
+    fn write(&mut self, together: usize) -> Result<(), Refused> {
+        if self.commit(together.min(GROUP_BATCHES), GROUP_BYTES)? {
+            return Ok(());
+        }
+        let mut appended = Vec::new();
+        let batches = self.inbox.iter().take(together).map(|lease| lease.batch());
+        let result = self.store.append(batches, &mut appended);
+        for place in appended {
+            self.took(place);
+        }
+        result
+    }
+
     fn fill_inbox(&mut self) {
         let mut bytes: u64 = self.inbox.iter().map(|lease| lease.batch().bytes()).sum();
         while self.inbox.len() < GROUP_BATCHES && bytes < GROUP_BYTES {
             let Some(lease) = self.front.try_recv() else { return };
             bytes += lease.batch().bytes();
             self.inbox.push_back(lease);
-        }
-    }
-
-    /// Under `overflow`, rows go by the disk while nothing waits there and memory has room.
-    fn pass_by(&mut self) {
-        if self.options.when_full != DiskFull::Overflow || self.gone.is_cancelled() {
-            return;
-        }
-        while self.kept.is_empty()
-            && self.store.read_point().seq >= self.store.end().seq
-            && self.window.has_room()
-        {
-            let Some(batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
-            self.back.enter(self.settlements.in_memory(batch));
         }
     }
 
@@ -105,6 +99,13 @@ impl Stage {
 
     /// The log is full. True if the policy made room, or there is nothing left to make room for.
     fn make_room(&mut self) -> bool {
+        if self.gone.is_cancelled() && self.options.when_full == DiskFull::Block {
+            self.give_up_passing(Reason::Rejected);
+        }
+        // Only rows that pass want room: they stay in memory, where they take none from others.
+        if self.inbox.is_empty() {
+            return false;
+        }
         match self.options.when_full {
             DiskFull::Block | DiskFull::Overflow if self.gone.is_cancelled() => {
                 // Nobody empties it any more, and the other sinks must not wait for that.
@@ -137,6 +138,9 @@ impl Stage {
     fn refuse_inbox(&mut self) {
         if !self.options.when_full.waits() || self.gone.is_cancelled() {
             let reason = if self.trouble.no_space { Reason::NoSpace } else { Reason::BufferFault };
+            if self.gone.is_cancelled() {
+                self.give_up_passing(reason);
+            }
             while !self.inbox.is_empty() {
                 self.drop_first(reason);
             }

@@ -98,10 +98,7 @@ impl Stage {
             if outcome == Outcome::Lost {
                 continue;
             }
-            if let Some(record) = self.window.settle(seq) {
-                let (start, end) = (record.start, record.end);
-                self.store.settle(end.events - start.events, end.bytes - start.bytes);
-            }
+            self.settled_record(seq);
         }
         let settled = self.window.first_open().unwrap_or_else(|| self.store.read_point());
         if settled.seq > self.store.acked().seq {
@@ -113,6 +110,14 @@ impl Stage {
             if let Err(e) = self.store.ack_to(settled) {
                 self.note_trouble("remove settled segments of", &e);
             }
+        }
+    }
+
+    /// The sink has settled a record.
+    pub(super) fn settled_record(&mut self, seq: u64) {
+        if let Some(record) = self.window.settle(seq) {
+            let (start, end) = (record.start, record.end);
+            self.store.settle(end.events - start.events, end.bytes - start.bytes);
         }
     }
 }

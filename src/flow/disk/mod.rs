@@ -17,6 +17,9 @@ mod format_tests;
 #[cfg(test)]
 mod model_tests;
 mod opening;
+mod passing;
+#[cfg(test)]
+mod passing_tests;
 pub mod positions;
 mod reader;
 pub mod record;

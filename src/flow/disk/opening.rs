@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::DiskFull;
+use super::passing::Passing;
 use super::stage::{DiskBuffer, RETRY, Stage, Trouble};
 use super::store::Store;
 use super::window::{Settlements, Window};
@@ -102,6 +103,7 @@ impl DiskBuffer {
             kept_weight: 0,
             window: Window::new(ahead, settlements.clone()),
             settlements,
+            passing: Passing::default(),
             unsafe_yet: VecDeque::new(),
             sink_only: VecDeque::new(),
             syncing: None,

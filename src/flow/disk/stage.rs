@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::format::Point;
+use super::passing::Passing;
 use super::safety::PERSIST_EVERY;
 use super::status::BufferStatus;
 use super::storage::{Disk, FileSystem, Storage};
@@ -159,6 +160,8 @@ pub(super) struct Stage {
     pub(super) kept_weight: u64,
     pub(super) window: Window,
     pub(super) settlements: Arc<Settlements>,
+    /// Handed over without being written.
+    pub(super) passing: Passing,
     /// Receipts of sources in the order of their records.
     pub(super) unsafe_yet: VecDeque<Unsafe>,
     /// The same after a failed sync: only the sink can settle them.
@@ -172,7 +175,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         loop {
             self.take_settlements();
             self.admit();
@@ -185,6 +188,7 @@ impl Stage {
             self.settle_safe();
             self.begin_sync();
             self.persist(false);
+            self.try_again();
             self.publish();
             if self.is_done() {
                 return self.finish().await;
@@ -236,12 +240,12 @@ impl Stage {
     }
 
     /// When there is something to do without news.
-    fn next_wake(&self) -> Option<Instant> {
+    fn next_wake(&mut self) -> Option<Instant> {
         let now = clock::now();
         let sync =
             (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
-        let soonest = [sync, persist].into_iter().flatten().min();
+        let soonest = [sync, persist, self.commit_due()].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
         let retry = self.trouble.retry_at.filter(|at| *at > now);
         let soonest = soonest.map(|at| at.max(now + LEAST_PAUSE)).map(|at| retry.map_or(at, |r| at.max(r)));
@@ -295,6 +299,7 @@ impl Stage {
             let result = handle.await.unwrap_or_else(|e| Err(io::Error::other(e)));
             self.end_sync(result);
         }
+        self.commit_last();
         if !self.unsafe_yet.is_empty()
             && let Some(ticket) = self.store.begin_sync()
         {

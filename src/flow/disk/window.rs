@@ -2,6 +2,8 @@
 //! threads and in any order; the log's settled place follows the first record that is still open.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -20,55 +22,98 @@ pub(super) struct Settlements {
     reported: Mutex<Vec<(u64, Outcome)>>,
     /// What was handed over without being written. Kept here, because it may end after the stage has.
     memory: Mutex<InMemory>,
+    /// Rows of which only memory had a copy were lost with the sink.
+    lost: AtomicBool,
     meter: Arc<Meter>,
     news: Notify,
 }
 
 /// Rows in the sink's hands that were never written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct InMemory {
+pub(super) struct InMemory {
     events: u64,
     bytes: u64,
     weight: u64,
+}
+
+impl InMemory {
+    /// One batch.
+    pub(super) fn of(batch: &Batch) -> InMemory {
+        InMemory { events: batch.events(), bytes: batch.bytes(), weight: batch.weight() }
+    }
 }
 
 impl Settlements {
     /// Nothing was handed over yet; memory is counted on `meter`.
     pub(super) fn new(meter: Arc<Meter>) -> Arc<Settlements> {
         let (reported, memory) = (Mutex::default(), Mutex::default());
-        Arc::new(Settlements { reported, memory, meter, news: Notify::new() })
+        Arc::new(Settlements { reported, memory, lost: AtomicBool::new(false), meter, news: Notify::new() })
     }
 
     /// A receipt for record `seq`.
     pub(super) fn of_record(self: &Arc<Self>, seq: u64) -> Receipt {
         let to = self.clone();
         Receipt::new(move |outcome| {
-            to.reported.lock().unwrap_or_else(PoisonError::into_inner).push((seq, outcome));
-            to.news.notify_one();
+            to.report(seq, outcome);
+            to.tell();
         })
     }
 
-    /// Puts a receipt on a batch that stays in memory; its source hears the outcome too.
-    pub(super) fn in_memory(self: &Arc<Self>, mut batch: Batch) -> Batch {
-        let of = InMemory { events: batch.events(), bytes: batch.bytes(), weight: batch.weight() };
-        let (to, source) = (self.clone(), batch.take_receipt());
+    /// The sink has settled record `seq`, whose rows had passed before it was written.
+    pub(super) fn report(&self, seq: u64, outcome: Outcome) {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).push((seq, outcome));
+    }
+
+    /// Wakes the stage.
+    pub(super) fn tell(&self) {
+        self.news.notify_one();
+    }
+
+    /// The sink has lost rows that only memory has.
+    pub(super) fn note_lost(&self) {
+        self.lost.store(true, Release);
+    }
+
+    /// Whether it has, since it was last asked to forget that.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.load(Acquire)
+    }
+
+    /// Forgets it.
+    pub(super) fn clear_lost(&self) {
+        self.lost.store(false, Release);
+    }
+
+    /// Rows are handed over that are in memory alone.
+    pub(super) fn enter_memory(&self, of: InMemory) {
         self.change_memory(|m| InMemory {
             events: m.events + of.events,
             bytes: m.bytes + of.bytes,
             weight: m.weight + of.weight,
         });
-        batch.with_receipt(Receipt::new(move |outcome| {
-            if outcome == Outcome::Lost {
-                to.meter.dropped(Reason::Aborted, of.events);
-            }
-            to.change_memory(|m| InMemory {
-                events: m.events - of.events,
-                bytes: m.bytes - of.bytes,
-                weight: m.weight - of.weight,
-            });
-            source.settle(outcome);
-            to.news.notify_one();
-        }))
+    }
+
+    /// The sink has settled them; what it lost is counted.
+    pub(super) fn leave_memory(&self, of: InMemory, outcome: Outcome) {
+        if outcome == Outcome::Lost {
+            return self.drop_from_memory(of, Reason::Aborted);
+        }
+        self.move_to_disk(of);
+    }
+
+    /// They are dropped.
+    pub(super) fn drop_from_memory(&self, of: InMemory, reason: Reason) {
+        self.meter.dropped(reason, of.events);
+        self.move_to_disk(of);
+    }
+
+    /// They count elsewhere now.
+    pub(super) fn move_to_disk(&self, of: InMemory) {
+        self.change_memory(|m| InMemory {
+            events: m.events - of.events,
+            bytes: m.bytes - of.bytes,
+            weight: m.weight - of.weight,
+        });
     }
 
     fn change_memory(&self, change: impl FnOnce(InMemory) -> InMemory) {

@@ -1,0 +1,335 @@
+//! Rows that pass by the disk, in whole lives of a buffer with sinks that settle at once, late, never and out of order,
+//! and a machine that goes down at every operation. The oracle: what a source was told to be safe was settled by the
+//! sink or comes back; order, no row twice in a life, accounts that balance.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::format::Compression;
+use super::model_tests::{Model, Survives};
+use super::stage::{DiskBuffer, Stage};
+use super::{DiskFull, DiskOptions, Limits};
+use crate::base::rng::Rng;
+use crate::base::shutdown::Shutdown;
+use crate::base::task;
+use crate::batch::{Batch, Outcome, Receipt};
+use crate::flow::meter::Meter;
+use crate::flow::queue::{Inlet, Lease, Queue};
+use crate::flow::{MeterSnapshot, Reason};
+
+type Heard = Arc<Mutex<BTreeMap<u64, Outcome>>>;
+
+fn options(when_full: DiskFull) -> DiskOptions {
+    DiskOptions {
+        limits: Limits { bytes_max: 1 << 20, events_max: None, compression: Compression::None },
+        when_full,
+        sync_interval: Duration::from_millis(50),
+        memory_bytes: 64 << 10,
+    }
+}
+
+fn batch(number: u64, heard: &Heard) -> Batch {
+    let to = heard.clone();
+    let receipt = Receipt::new(move |outcome| {
+        assert!(to.lock().unwrap().insert(number, outcome).is_none(), "{number} was settled twice");
+    });
+    Batch::from_lines("t", (0..3).map(|row| format!("{number:06}.{row} {}", "z".repeat(700))))
+        .with_receipt(receipt)
+}
+
+fn number(batch: &Batch) -> u64 {
+    let (_, line) = batch.lines().next().unwrap();
+    std::str::from_utf8(&line[..6]).unwrap().parse().unwrap()
+}
+
+/// A buffer at work on this runtime, whose clock is paused.
+struct Life {
+    front: Arc<Queue>,
+    inlet: Option<Inlet>,
+    meter: Arc<Meter>,
+    shutdown: Shutdown,
+    gone: CancellationToken,
+    heard: Heard,
+    stage: tokio::task::JoinHandle<()>,
+    disk_bytes: Box<dyn Fn() -> u64>,
+}
+
+impl Life {
+    async fn on(model: &Model, options: DiskOptions) -> Option<Life> {
+        let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
+        let gone = CancellationToken::new();
+        let (front, buffer, inlet) = DiskBuffer::on(Arc::new(model.clone()), options, meter.clone());
+        let status = buffer.status().clone();
+        let (tell, _) = oneshot::channel();
+        let opening =
+            Stage::open(buffer, PathBuf::from("/b"), "t".into(), shutdown.clone(), gone.clone(), tell);
+        // On a machine that is down it is tried for ever.
+        let stage = tokio::time::timeout(Duration::from_millis(50), opening).await.ok()??;
+        let stage = task::spawn(stage.run());
+        let disk_bytes = Box::new(move || status.snapshot().disk_bytes);
+        Some(Life {
+            front,
+            inlet: Some(inlet),
+            meter,
+            shutdown,
+            gone,
+            heard: Heard::default(),
+            stage,
+            disk_bytes,
+        })
+    }
+
+    async fn push(&self, number: u64) {
+        self.front.push(batch(number, &self.heard)).await;
+    }
+
+    async fn next(&mut self) -> Lease {
+        self.inlet.as_mut().unwrap().recv().await.expect("open")
+    }
+
+    fn outcome(&self, number: u64) -> Option<Outcome> {
+        self.heard.lock().unwrap().get(&number).copied()
+    }
+
+    fn counts(&self) -> MeterSnapshot {
+        self.meter.snapshot()
+    }
+
+    /// A forced end.
+    async fn kill(mut self) -> (MeterSnapshot, Heard) {
+        self.shutdown.abort();
+        drop(self.inlet.take());
+        self.stage.await.unwrap();
+        self.front.abort();
+        (self.meter.snapshot(), self.heard)
+    }
+}
+
+async fn pause(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+/// Everything that a next life delivers.
+async fn recovered(model: Model) -> Vec<u64> {
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.expect("a crash never blocks the start");
+    life.front.close();
+    let mut numbers = Vec::new();
+    while let Some(lease) = life.inlet.as_mut().unwrap().recv().await {
+        numbers.push(number(lease.batch()));
+        lease.delivered();
+    }
+    life.stage.await.unwrap();
+    numbers
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_sink_settles_soon_is_never_written() {
+    for when_full in [DiskFull::Block, DiskFull::DropNewest, DiskFull::DropOldest, DiskFull::Overflow] {
+        let mut life = Life::on(&Model::default(), options(when_full)).await.unwrap();
+        for n in 0..200 {
+            life.push(n).await;
+            let lease = life.next().await;
+            pause(20).await;
+            assert_eq!((number(lease.batch()), life.outcome(n)), (n, None));
+            lease.delivered();
+            assert_eq!(life.outcome(n), Some(Outcome::Delivered), "from the sink's own call");
+        }
+        pause(200).await;
+        assert_eq!((life.disk_bytes)(), 0, "{when_full:?}");
+        let counts = life.counts();
+        assert!(
+            counts.balances() && counts.queued_events == 0 && counts.delivered_events == 600,
+            "{counts:?}"
+        );
+        life.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_does_not_settle_is_safe_within_the_interval_and_not_handed_over_twice() {
+    let model = Model::default();
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    for n in 0..3 {
+        life.push(n).await;
+    }
+    let (first, second) = (life.next().await, life.next().await);
+    pause(30).await;
+    assert!((life.outcome(0), (life.disk_bytes)(), life.counts().stored_events) == (None, 0, 0));
+    pause(40).await;
+    assert_eq!(life.heard.lock().unwrap().len(), 3, "written and synced");
+    assert_eq!((life.counts().stored_events, life.counts().queued_events), (9, 9));
+    second.delivered();
+    life.push(3).await;
+    assert_eq!(number(life.next().await.batch()), 2);
+    first.delivered();
+    pause(1).await;
+    assert!(life.counts().balances());
+    let after = model.after_crash(Survives::Nothing);
+    assert_eq!(recovered(after).await, [0, 1, 2], "a machine that went down now has what was acknowledged");
+    life.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_dies_leaves_what_it_had_on_disk() {
+    let model = Model::default();
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    for n in 0..4 {
+        life.push(n).await;
+    }
+    life.next().await.delivered();
+    drop(life.inlet.take());
+    life.gone.cancel();
+    pause(20).await;
+    life.front.close();
+    let (heard, meter) = (life.heard.clone(), life.meter.clone());
+    life.stage.await.unwrap();
+    assert!(heard.lock().unwrap().values().all(|o| *o == Outcome::Delivered), "{heard:?}");
+    let counts = meter.snapshot();
+    assert!(counts.balances() && counts.stored_events == 9 && counts.dropped_total() == 0, "{counts:?}");
+    assert_eq!(recovered(model).await, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_end_writes_what_passes_and_says_what_it_cannot() {
+    for refuses in [false, true] {
+        let model = Model::default();
+        let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+        for n in 0..3 {
+            life.push(n).await;
+        }
+        let lease = life.next().await;
+        model.refuse(refuses.then_some(ErrorKind::StorageFull));
+        pause(5).await;
+        drop(lease);
+        let (counts, heard) = life.kill().await;
+        assert!(counts.balances(), "{counts:?}");
+        let (stored, aborted, outcome) =
+            if refuses { (0, 9, Outcome::Lost) } else { (9, 0, Outcome::Delivered) };
+        assert_eq!((counts.stored_events, counts.dropped(Reason::Aborted)), (stored, aborted));
+        assert!(heard.lock().unwrap().len() == 3 && heard.lock().unwrap().values().all(|o| *o == outcome));
+        model.refuse(None);
+        assert_eq!(recovered(model).await.len() as u64 * 3, stored);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_does_not_stop_a_sink_that_keeps_up() {
+    let model = Model::default();
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    model.refuse(Some(ErrorKind::StorageFull));
+    for n in 0..100 {
+        life.push(n).await;
+        let lease = life.next().await;
+        // Now and then too late, so that it would have been written.
+        pause(if n % 10 == 0 { 80 } else { 5 }).await;
+        assert_eq!((number(lease.batch()), life.outcome(n)), (n, None));
+        lease.delivered();
+    }
+    let (counts, _) = life.kill().await;
+    assert!(counts.balances() && counts.delivered_events == 300 && counts.dropped_total() == 0, "{counts:?}");
+}
+
+/// What was seen of a life.
+#[derive(Debug, Default)]
+struct Seen {
+    told: BTreeSet<u64>,
+    delivered: BTreeSet<u64>,
+    balances: bool,
+}
+
+/// A life with a sink that does as the seed says; it ends by force.
+async fn live(model: &Model, seed: u64) -> Result<Seen, String> {
+    let mut rng = Rng::seeded(seed);
+    let when_full = if seed % 4 == 3 { DiskFull::DropNewest } else { DiskFull::Block };
+    let Some(mut life) = Life::on(model, options(when_full)).await else {
+        return Ok(Seen { balances: true, ..Seen::default() });
+    };
+    let mut hands: Vec<Lease> = Vec::new();
+    let (mut seen, mut last) = (Seen::default(), None);
+    let manner = rng.below(4);
+    for n in 0..40 {
+        let to_front = life.push(n);
+        // A buffer that waits for a disk that is gone waits for ever.
+        if tokio::time::timeout(Duration::from_millis(300), to_front).await.is_err() {
+            break;
+        }
+        pause(rng.below(25)).await;
+        while let Some(lease) = life.inlet.as_mut().unwrap().try_recv() {
+            let number = number(lease.batch());
+            if last.is_some_and(|last| number <= last) {
+                return Err(format!("{number} after {last:?}"));
+            }
+            last = Some(number);
+            hands.push(lease);
+        }
+        while let Some(at) = (!hands.is_empty()).then(|| match manner {
+            // At once, late, never, in any order.
+            0 => Some(0),
+            1 => (hands.len() > 4).then_some(0),
+            2 => (n < 10).then_some(0),
+            _ => (rng.below(3) > 0).then(|| rng.below(hands.len() as u64) as usize),
+        }) {
+            let Some(at) = at else { break };
+            let lease = hands.remove(at);
+            seen.delivered.insert(number(lease.batch()));
+            lease.delivered();
+        }
+    }
+    pause(rng.below(150)).await;
+    hands.clear();
+    let (counts, heard) = life.kill().await;
+    let told = heard.lock().unwrap();
+    seen.told.extend(told.iter().filter(|(_, o)| **o == Outcome::Delivered).map(|(n, _)| *n));
+    seen.balances = counts.balances();
+    Ok(seen)
+}
+
+fn paused<T>(run: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().unwrap().block_on(run)
+}
+
+fn crash_everywhere(seed: u64, lies: bool) -> Result<usize, String> {
+    let whole = Model::default();
+    paused(live(&whole, seed))?;
+    let operations = whole.operations();
+    for at in 0..=operations {
+        let model = Model::crashing_at(at);
+        let model = if lies { model.lying() } else { model };
+        let seen = paused(live(&model, seed))?;
+        let context = |e: String| format!("seed {seed}, operation {at} of {operations}: {e}");
+        if !seen.balances {
+            return Err(context("the accounts do not balance".into()));
+        }
+        for survives in Survives::ALL {
+            let back = paused(recovered(model.after_crash(survives)));
+            if let Some(pair) = back.windows(2).find(|w| w[0] >= w[1]) {
+                return Err(context(format!("{survives:?}: out of order or twice: {pair:?}")));
+            }
+            let safe = |n: &&u64| seen.delivered.contains(n) || back.binary_search(n).is_ok();
+            if let Some(lost) = seen.told.iter().find(|n| !safe(n)) {
+                return Err(context(format!("{survives:?}: {lost} was acknowledged and is lost")));
+            }
+        }
+    }
+    Ok(operations)
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
+    let operations: usize =
+        (1..=24).map(|seed| crash_everywhere(seed, false).unwrap_or_else(|e| panic!("{e}"))).sum();
+    assert!(operations > 300, "{operations} operations are too few to mean anything");
+}
+
+#[test]
+fn a_skipped_sync_is_caught() {
+    let caught = (1..=24).find_map(|seed| crash_everywhere(seed, true).err());
+    assert!(caught.as_ref().is_some_and(|e| e.contains("acknowledged and is lost")), "{caught:?}");
+}
