@@ -104,6 +104,7 @@ impl Model {
     }
 
     /// The machine goes down in the operation after so many more.
+    #[allow(dead_code, reason = "the simulation under tests/ includes this file, and uses it")]
     pub(crate) fn crash_after(&self, operations: usize) {
         let mut state = self.0.lock().unwrap();
         state.crash_at = Some(state.operations + operations);
