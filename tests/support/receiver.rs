@@ -122,8 +122,18 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
     let mut rng = Rng::seeded(seed);
     let mut listener = Some(listener);
     let mut connections = Vec::new();
+    let begin = |socket: TcpStream, seed| {
+        socket.set_nonblocking(false).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let guest = guest.clone();
+        thread::spawn(move || serve(socket, &guest, Rng::seeded(seed)))
+    };
     while !guest.is_over() {
         if listener.is_some() && !guest.is_calm() && rng.below(400) == 0 {
+            // Who is already connected, and has had bytes acknowledged, is served: or they are gone unseen.
+            while let Some(Ok((socket, _))) = listener.as_ref().map(TcpListener::accept) {
+                connections.push(begin(socket, rng.next_u64()));
+            }
             listener = None;
             thread::sleep(Duration::from_millis(rng.below(200)));
         }
@@ -136,10 +146,7 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
         }
         match listener.as_ref().map(TcpListener::accept) {
             Some(Ok((socket, _))) => {
-                socket.set_nonblocking(false).unwrap();
-                socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-                let (guest, rng) = (guest.clone(), Rng::seeded(rng.next_u64()));
-                connections.push(thread::spawn(move || serve(socket, &guest, rng)));
+                connections.push(begin(socket, rng.next_u64()));
             }
             _ => thread::sleep(Duration::from_millis(5)),
         }
