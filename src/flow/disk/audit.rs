@@ -5,7 +5,9 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{BadHeader, Point, SEGMENT_HEADER, SegmentHeader, decode_segment, encode_segment};
+use super::format::{
+    BadHeader, Point, SEGMENT_HEADER, SegmentHeader, decode_segment, encode_segment, encode_slot,
+};
 use super::positions::{self, POSITION_FILE};
 use super::scan::{CHUNK_BYTES, Found, Scanner};
 use super::storage::{Held, Open, Storage, StoredFile};
@@ -180,6 +182,7 @@ pub fn repair(storage: &dyn Storage, dir: &Path) -> io::Result<Vec<PathBuf>> {
             let repaired = dir.join(format!("{:020}.new", segment.number));
             storage.remove(&repaired).ok();
             copy_sound(storage, &path, &repaired, segment.bytes)?;
+            forget_offsets(storage, dir, segment.number)?;
             storage.rename(&path, &aside)?;
             storage.rename(&repaired, &path)?;
         }
@@ -188,6 +191,23 @@ pub fn repair(storage: &dyn Storage, dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     drop(lock);
     Ok(moved)
+}
+
+/// Positions within a segment that gets shorter would point into the middle of records: they go back to its start,
+/// from where what is settled is stepped over. Done before the segment changes, for it is as true of the old one.
+fn forget_offsets(storage: &dyn Storage, dir: &Path, segment: u64) -> io::Result<()> {
+    let Ok(file) = storage.open(&dir.join(POSITION_FILE), Open::Write) else { return Ok(()) };
+    let Some(mut positions) = positions::read(file.as_ref())? else { return Ok(()) };
+    for point in [&mut positions.acked, &mut positions.synced] {
+        if point.segment == segment {
+            point.offset = SEGMENT_HEADER;
+        }
+    }
+    positions.generation += 1;
+    let slot = encode_slot(&positions);
+    let offset = (positions.generation % 2) * slot.len() as u64;
+    file.write_at(&mut [IoSlice::new(&slot)], offset)?;
+    file.sync()
 }
 
 /// A name for a damaged file that is not taken.

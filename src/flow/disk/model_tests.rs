@@ -99,7 +99,7 @@ pub(crate) struct Model(Arc<Mutex<State>>);
 impl Model {
     pub(crate) fn crashing_at(operation: usize) -> Model {
         let model = Model::default();
-        model.0.lock().unwrap().crash_at = Some(operation);
+        model.crash_after(operation);
         model
     }
 

@@ -370,3 +370,20 @@ fn repair_keeps_what_is_sound_and_the_damaged_file() {
     let (mut store, _) = open(dir.path());
     assert_eq!((read(&mut store).len(), store.take_losses().events), (49, 10));
 }
+
+#[test]
+fn repair_of_what_was_settled_costs_nothing_that_was_not() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 20);
+    let (mut store, _) = open(dir.path());
+    for _ in 0..2 {
+        let record = store.read_next().unwrap().unwrap();
+        store.ack_to(record.end).unwrap();
+    }
+    store.persist(true).unwrap();
+    drop(store);
+    flip(&segments(dir.path())[0], 3000);
+    assert_eq!(audit::repair(&Disk, dir.path()).unwrap().len(), 1);
+    let (mut store, recovered) = open(dir.path());
+    assert_eq!((read(&mut store), recovered.events), ((2..20).collect::<Vec<_>>(), 180));
+}
