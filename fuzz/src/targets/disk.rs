@@ -203,7 +203,7 @@ pub fn recovery(data: &[u8]) {
 fn harm(model: &Model, act: &[u8]) {
     let dir = Path::new(DIR);
     let names: Vec<(String, u64)> = model.list(dir).expect("memory");
-    let (name, len) = &names[usize::from(act[0]) % names.len()];
+    let Some((name, len)) = names.get(usize::from(act[0]) % names.len().max(1)) else { return };
     let path = dir.join(name);
     let offset = u64::from(u16::from_le_bytes([act[2], act[3]])) * 3 % (len + 1);
     let Ok(file) = model.open(&path, Open::Write) else { return };
