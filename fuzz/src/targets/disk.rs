@@ -199,11 +199,12 @@ pub fn recovery(data: &[u8]) {
     assert_eq!(read(&mut open(&after).0), expected, "a repair loses nothing");
 }
 
-/// Does something to a file of the buffer.
+/// Does something to a file of the buffer. Files get names that no file had: which of two that claim one place is
+/// right is more than recovery can know.
 fn harm(model: &Model, act: &[u8]) {
     let dir = Path::new(DIR);
     let names: Vec<(String, u64)> = model.list(dir).expect("memory");
-    let (name, len) = &names[usize::from(act[0]) % names.len()];
+    let Some((name, len)) = names.get(usize::from(act[0]) % names.len().max(1)) else { return };
     let path = dir.join(name);
     let offset = u64::from(u16::from_le_bytes([act[2], act[3]])) * 3 % (len + 1);
     let Ok(file) = model.open(&path, Open::Write) else { return };
@@ -215,7 +216,7 @@ fn harm(model: &Model, act: &[u8]) {
         5 => write(b"\xF1WR\x1A"),
         6 if act[4] > 200 => model.remove(&path).expect("memory"),
         7 if act[4] > 200 && name.ends_with(".seg") => {
-            let other = dir.join(format!("{:020}.seg", u64::from(act[2])));
+            let other = dir.join(format!("{:020}.seg", 200 + u64::from(act[2]) % 50));
             if model.open(&other, Open::Read).is_err() {
                 model.rename(&path, &other).expect("memory");
             }
