@@ -47,7 +47,7 @@ impl From<FramingOption> for Scheme {
 /// Size of a chunk in bytes: what one read takes at most.
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks kept for reuse by all streams of a source.
-const FREE_CHUNKS_MAX: usize = 8;
+const FREE_CHUNKS_MAX: usize = 16;
 /// Least room offered to a read, in bytes.
 const READ_BYTES_MIN: usize = 4 << 10;
 /// Of a chunk, the part that text has to fill to take the chunk along; less is copied.

@@ -68,9 +68,9 @@ options! {
     }
 }
 
-/// Memory that unacknowledged events keep alive, for each connection, in bytes: more than a socket's buffer holds,
-/// so that it is never the limit of a healthy connection.
-const WINDOW_BYTES_MAX: u64 = 8 << 20;
+/// Memory that unacknowledged events keep alive, for each connection, in bytes: what a socket's buffer grows to at
+/// most by itself (Linux: 4 MiB), so that it is hardly ever the limit of a healthy connection.
+const WINDOW_BYTES_MAX: u64 = 4 << 20;
 
 /// See the module.
 #[derive(Debug, Clone)]
