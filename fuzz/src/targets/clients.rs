@@ -78,7 +78,9 @@ pub fn http_answers(data: &[u8]) {
     let dial = Arc::new(Says(Bytes::copy_from_slice(data)));
     let client = Client::new(target, Method::POST, Duration::from_secs(3), dial);
     let payload = Payload::new([Bytes::from_static(b"a row\n")]);
-    let answered = RUNTIME.with(|runtime| runtime.block_on(client.send(&HeaderMap::new(), None, &payload)));
+    let answered = RUNTIME.with(|runtime| {
+        runtime.block_on(client.send(&HeaderMap::new(), None, &payload, std::time::Duration::from_secs(5)))
+    });
     match answered {
         Ok(answer) => {
             assert!(answer.quote.len() <= 4096 && !answer.quote.chars().any(char::is_control), "{answer}");
