@@ -72,16 +72,11 @@ impl Target {
     /// # Errors
     /// When it is none: it begins with `/`.
     pub fn at(&self, path: &str) -> Result<Target, UrlError> {
-        let place = match self.text.find("://").map(|at| at + 3) {
-            Some(start) => {
-                &self.text[..self.text[start..].find(['/', '?']).map_or(self.text.len(), |n| start + n)]
-            }
-            None => &self.text,
-        };
         if !path.starts_with('/') {
             return Err(UrlError { why: "a path begins with /", secret: false });
         }
-        let other = Target::parse(&format!("{place}{path}"))?;
+        let scheme = self.uri.scheme_str().unwrap_or("http");
+        let other = Target::parse(&format!("{scheme}://{}{path}", self.host()))?;
         Ok(Target { endpoint: self.endpoint.clone(), ..other })
     }
 
@@ -118,6 +113,9 @@ mod tests {
         assert_eq!(asking.path, "/?a=/b");
         assert_eq!(asking.at("/healthz?x").unwrap().to_string(), "http://h/healthz?x");
         assert!(asking.at("healthz").is_err());
+        // Found by fuzzing: a fragment right after the host.
+        let fragment = Target::parse("http://h#x").unwrap();
+        assert_eq!(fragment.at("/healthz").unwrap().path, "/healthz");
     }
 
     #[test]

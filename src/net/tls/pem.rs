@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
@@ -36,6 +36,19 @@ fn has_key(text: &[u8]) -> bool {
         .any(|label| has_section(text, label))
 }
 
+/// The library's own words quote the file, and it may be a key's.
+fn broken(option: &str, path: &Path, e: &pem::Error) -> TlsError {
+    let cause = match e {
+        pem::Error::MissingSectionEnd { .. } => "a section has no end line",
+        pem::Error::IllegalSectionStart { .. } => "a section's first line is damaged",
+        pem::Error::Base64Decode(_) => "its base64 is damaged",
+        pem::Error::SectionTooLarge => "a section is too large",
+        _ => "it cannot be read",
+    };
+    let message = format!("broken PEM in {option} {}: {cause}", path.display());
+    TlsError::new(message, "write the file again, whole and unchanged")
+}
+
 /// The certificates in the file that `option` names, in its order; at least one.
 ///
 /// # Errors
@@ -55,12 +68,7 @@ pub fn certificates_in(
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let shown = path.display();
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    let found = found.map_err(|e| {
-        TlsError::new(
-            format!("broken PEM in {option} {shown}: {e}"),
-            "write the file again, whole and unchanged",
-        )
-    })?;
+    let found = found.map_err(|e| broken(option, path, &e))?;
     if !found.is_empty() {
         return Ok(found);
     }
@@ -108,10 +116,7 @@ pub fn private_key_in(option: &str, path: &Path, text: &[u8]) -> Result<PrivateK
                 ),
             )
         } else if let Some(Err(e)) = found {
-            TlsError::new(
-                format!("broken PEM in {option} {shown}: {e}"),
-                "write the file again, whole and unchanged",
-            )
+            broken(option, path, &e)
         } else if has_section(text, "CERTIFICATE") {
             TlsError::new(
                 format!("no private key in {option} {shown}: it holds a certificate"),
@@ -126,4 +131,27 @@ pub fn private_key_in(option: &str, path: &Path, text: &[u8]) -> Result<PrivateK
             )
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_key_is_said_without_quoting_it() {
+        let secret = "c2VjcmV0IHNlY3JldCBzZWNyZXQ";
+        for (text, cause) in [
+            (format!("-----BEGIN PRIVATE KEY-----\n{secret}\n"), "no end line"),
+            (format!("-----BEGIN {secret}\n-----BEGIN PRIVATE KEY-----\n"), "first line is damaged"),
+            (format!("-----BEGIN PRIVATE KEY-----\n{secret}=x=\n-----END PRIVATE KEY-----\n"), "base64"),
+        ] {
+            let error = private_key_in("key_file", Path::new("k.pem"), text.as_bytes()).unwrap_err();
+            assert!(error.message.contains(cause), "{error}");
+            let quoted = format!("{error} {error:?}");
+            assert!(
+                !quoted.contains("secret") && !quoted.contains(secret) && error.message.len() < 100,
+                "{quoted}"
+            );
+        }
+    }
 }
