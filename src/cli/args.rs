@@ -130,6 +130,33 @@ Exits with 0 if there are no errors, with 1 if there are.")]
         #[arg(long, value_name = "FORMAT", default_value = "human")]
         format: CheckFormat,
     },
+    /// Run the [[tests]] of a configuration: lines in, and what has to come out
+    #[command(after_help = "\
+Examples:
+  weir test
+  weir test -c /etc/weir.d --filter errors --verbose
+  weir test --format junit > weir-tests.xml
+
+A test in the configuration:
+  [[tests]]
+  name = \"errors reach the alert sink\"
+  inputs = [{ at = \"app\", lines = [\"ERROR disk full\", \"INFO started\"] }]
+  outputs = [{ at = \"app.sinks.1\", lines = [\"ERROR disk full\"] }]
+  drops = [{ at = \"app.sinks.1.filters.0\", count = 1 }]
+
+Nothing is read or sent: lines enter the real filters, under a clock of the test's own. Exits with 0 if all
+tests pass, with 1 if one fails, with 78 if the configuration is wrong, with 66 if it holds no test.")]
+    Test {
+        /// Only tests whose name holds this text; may be repeated
+        #[arg(long, value_name = "NAME")]
+        filter: Vec<String>,
+        /// How results are written
+        #[arg(long, value_name = "FORMAT", default_value = "human")]
+        format: TestFormat,
+        /// Show what each stage did for tests that pass, too
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Show the effective configuration, each value with where it came from
     #[command(after_help = "\
 Examples:
@@ -374,6 +401,17 @@ pub enum CheckFormat {
     Json,
     /// Workflow commands, which GitHub shows at the line
     Github,
+}
+
+/// How `test` writes its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// A line for each; of those that fail, what came and what each stage did
+    Human,
+    /// One JSON object
+    Json,
+    /// The XML of JUnit's reports
+    Junit,
 }
 
 /// How `hash` hashes.

@@ -25,6 +25,7 @@ pub mod signals;
 pub mod status_line;
 pub mod status_table;
 pub mod terminal;
+pub mod test;
 pub mod tls;
 pub mod unseen;
 pub mod usage;
@@ -88,6 +89,9 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         }
         Some(Command::Demo) => run::run(&files.demo(), terminal),
         Some(Command::Check { format }) => check::run(&files, format, terminal),
+        Some(Command::Test { filter, format, verbose }) => {
+            test::run(&files, &test::Wanted { filter, format, verbose }, terminal)
+        }
         Some(Command::Config) => effective::run(&files),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
