@@ -92,7 +92,12 @@ fn a_test_that_is_wrong_is_an_error_of_the_configuration_also_for_a_run() {
     let place = Place::new(&[("pipelines.toml", &CONFIG.replace("app.sinks.file", "app.sinks.fiel"))]);
     let run = place.run(&["test"]);
     assert_eq!(run.code, 78);
-    for expected in ["nothing is called `app.sinks.fiel`", "18 | outputs = [{ at = \"app.sinks.fiel\"", "^^^", "expected `app`"] {
+    for expected in [
+        "nothing is called `app.sinks.fiel`",
+        "18 | outputs = [{ at = \"app.sinks.fiel\"",
+        "^^^",
+        "expected `app`",
+    ] {
         assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
     }
 }
@@ -116,7 +121,11 @@ outputs = [{ at = "app.sinks.0", file = "samples/out.log" }, { at = "app.sinks.1
     std::fs::remove_file(place.path("conf/samples/in.log")).unwrap();
     let run = place.run(&["test", "-c", "conf"]);
     assert_eq!(run.code, 66);
-    assert!(run.stderr.contains("cannot read conf/samples/in.log") && run.stderr.contains("conf/b.toml:4:"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("cannot read conf/samples/in.log") && run.stderr.contains("conf/b.toml:4:"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]

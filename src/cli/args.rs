@@ -122,10 +122,19 @@ Examples:
 Examples:
   weir check
   weir check -c pipelines.toml -c /etc/weir.d
-  weir check --format github              annotations in a pull request
+  weir check staging.toml production.toml  each by itself
+  weir check docs README.md                the TOML blocks of Markdown, at their own lines
+  weir check --format github               annotations in a pull request
+
+-c merges what it names, as a run does, with variables and flags on top. PATHs are checked as they are written: a
+directory with all *.toml and Markdown files below it, a file of a directory also if it is only part of a
+configuration. A block of Markdown may be an excerpt; one that begins with ```toml,ignore is left out.
 
 Exits with 0 if there are no errors, with 1 if there are.")]
     Check {
+        /// Files and directories to check, each file by itself, instead of the configuration
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
         /// How findings are written
         #[arg(long, value_name = "FORMAT", default_value = "human")]
         format: CheckFormat,
@@ -226,6 +235,30 @@ Examples:
     Tls {
         #[command(subcommand)]
         what: Tls,
+    },
+    /// Write a commented configuration to begin with
+    #[command(after_help = "\
+Examples:
+  weir init                              pipelines.toml: read files, filter, watch live
+  weir init --list                       what else there is
+  weir init forward -o /etc/weir/pipelines.toml
+  weir init split -o - | less            only look at it
+
+Every recipe passes `weir check`, runs as it is and holds tests for `weir test`. A file that exists is left as it
+is, with exit code 73, unless --force is given.")]
+    Init {
+        /// Which one; --list shows them [default: start]
+        #[arg(conflicts_with = "list")]
+        recipe: Option<String>,
+        /// Where it is written; - is standard output
+        #[arg(short, long, value_name = "FILE", default_value = "pipelines.toml")]
+        output: PathBuf,
+        /// Replace the file if it exists
+        #[arg(long)]
+        force: bool,
+        /// Show the recipes
+        #[arg(long)]
+        list: bool,
     },
     /// Hash a password or make a token, for the option `auth`
     #[command(after_help = "\
