@@ -13,7 +13,11 @@ use super::terminal::{self, Terminal};
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
 
-fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
+/// Whom these arguments ask, or else the server of the configuration.
+///
+/// # Errors
+/// When the URL is none, or a file cannot be used.
+pub(super) fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     let configured = || {
         let (listen, certificate) = source.listen();
         Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
