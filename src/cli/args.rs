@@ -354,9 +354,14 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// The man page, in roff
-    #[command(after_help = "Examples:\n  weir generate man | man -l -")]
-    Man,
+    /// The man pages, in roff: all commands on one page, or a page for each command
+    #[command(after_help = "Examples:\n  weir generate man | man -l -\n  \
+        weir generate man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write weir.1, weir-run.1 and so on into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// The JSON schema of the configuration, for editors
     #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
     Schema,
