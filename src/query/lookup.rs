@@ -159,7 +159,7 @@ fn value(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// The inside of a JSON string (RFC 8259, section 7). Unknown escapes stay as they are, lone surrogates become
 /// U+FFFD.
-pub(super) fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
+pub fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
     let mut out = inner[..first].to_vec();
     let mut rest = &inner[first..];

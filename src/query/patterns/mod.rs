@@ -1,14 +1,12 @@
 //! Regular expressions over whole batches. The text of many rows is searched as one haystack, with the literal
 //! prefilters that such searches live from, and hits are mapped back to rows; row by row only where it must be.
 
-mod options;
 mod pattern;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
-pub use options::{MatchLogic, MatchOptions};
 use regex_automata::{Input, meta};
 
 use super::lookup::Field;
@@ -41,7 +39,7 @@ pub struct BadPattern {
 /// searched line by line (it is one line unless its framing allows `\n`): no match reaches over a `\n`, `^` and
 /// `\A` are the start of a line, `$` and `\z` its end or the `\r` before it.
 #[derive(Debug, Clone)]
-pub struct Matcher {
+pub struct Patterns {
     /// With [`Logic::Or`] a single program for all patterns.
     programs: Vec<Program>,
     field: Field,
@@ -55,7 +53,7 @@ struct Program {
     is_local: bool,
 }
 
-impl Matcher {
+impl Patterns {
     /// Compiles `patterns` (at least one) to be searched in `field` of a row.
     ///
     /// # Errors
@@ -65,7 +63,7 @@ impl Matcher {
         patterns: &[P],
         logic: Logic,
         field: Field,
-    ) -> Result<Matcher, Vec<BadPattern>> {
+    ) -> Result<Patterns, Vec<BadPattern>> {
         if patterns.len() > PATTERNS_MAX {
             let why = format!("too many patterns: {}, the most is {PATTERNS_MAX}", patterns.len());
             return Err(vec![BadPattern { index: PATTERNS_MAX, why }]);
@@ -92,13 +90,13 @@ impl Matcher {
                 Err(why) => bad.push(BadPattern { index, why }),
             }
         }
-        if bad.is_empty() { Ok(Matcher { programs, field }) } else { Err(bad) }
+        if bad.is_empty() { Ok(Patterns { programs, field }) } else { Err(bad) }
     }
 
     /// The live rows of `batch` that match. Allocates for the batch, never for a row (but for what a field's
     /// value needs, when it is escaped).
     pub fn matches(&mut self, batch: &Batch) -> Mask {
-        let Matcher { programs, field } = self;
+        let Patterns { programs, field } = self;
         let Some((last, others)) = programs.split_last_mut() else { return batch.mask() };
         if others.is_empty() {
             return last.matches(batch, field);
