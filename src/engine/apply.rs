@@ -72,6 +72,8 @@ pub(super) async fn apply(
     transaction.hold_links();
     let done = match transaction.forward().await {
         Ok(()) => {
+            // Nothing is undone any more: what has failed since is down.
+            ground.starting.send_replace(false);
             transaction.commit().await;
             Ok(())
         }

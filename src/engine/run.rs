@@ -5,10 +5,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use super::live::{Ground, Live};
 use super::memory;
@@ -96,7 +96,7 @@ pub async fn run(
     let encrypted = entrance.as_ref().is_some_and(Entrance::is_encrypted);
     let board = services.shared.get::<Board>();
     let flow = shutdown.child();
-    let starting = Arc::new(AtomicBool::new(true));
+    let starting = Arc::new(watch::Sender::new(true));
     let ground = Ground { shared: services.shared, state_dir: services.state_dir, flow, starting };
     let Plan { root, written, pipelines, .. } = plan;
     let names = super::claims::checkpoints(pipelines.iter());
@@ -114,7 +114,7 @@ pub async fn run(
         server_stop.abort();
         return Err(failed);
     }
-    ground.starting.store(false, Release);
+    ground.starting.send_replace(false);
     on_started(&Started { server, encrypted, pipelines: names });
 
     ground.shared.get::<Memory>().set_max(memory::bound(&root));
