@@ -4,7 +4,10 @@
 //! from what the sources know. An oracle watches that nothing is lost, nothing is invented, order is kept, the
 //! accounts balance, what did not change is not touched, and everything ends.
 //!
-//! `TEST_SEED=17` repeats one seed, `TEST_SEEDS=10000 cargo test --release --test simulation` runs many.
+//! `TEST_SEED=17` repeats one seed, with `TEST_VERBOSE=1` aloud; `TEST_SEEDS=10000 cargo test --release --test
+//! simulation` runs many.
+
+#![allow(clippy::print_stdout, reason = "the figures are what this test states")]
 
 mod accounts;
 mod disk;
@@ -14,12 +17,13 @@ mod scenario;
 mod shape;
 mod sink;
 mod source;
+mod sweeps;
 mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use logweir::base::shutdown::Shutdown;
@@ -31,7 +35,7 @@ use tokio::task::JoinHandle;
 
 use reloads::Configuration;
 use scenario::{End, Life, Scenario, Then, Trouble, When};
-use world::{World, lock};
+use world::{PLANNED_PANIC, World, lock};
 
 /// Longer than any life may take, in simulated time.
 const LIFE_MAX: Duration = Duration::from_secs(6 * 3600);
@@ -43,24 +47,23 @@ fn number(name: &str) -> Option<u64> {
     std::env::vars().find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok())
 }
 
+/// What may help to understand a seed.
+fn say(what: impl FnOnce() -> String) {
+    if number("TEST_VERBOSE").is_some() {
+        println!("{}", what());
+    }
+}
+
 #[test]
 fn nothing_is_lost_whatever_happens() {
     let (first, seeds) = match number("TEST_SEED") {
-        Some(seed) => (seed, 1),
+        Some(seed) => (seed, number("TEST_SEEDS").unwrap_or(1)),
         None => (1, number("TEST_SEEDS").unwrap_or(SEEDS)),
     };
-    std::panic::set_hook(Box::new(|info| {
-        let planned = info.payload().downcast_ref::<&str>().is_some_and(|text| *text == world::PLANNED_PANIC);
-        if !planned {
-            println!("{info}");
-        }
-    }));
     let mut figures = Figures::default();
     for seed in first..first + seeds {
         let scenario = Scenario::new(seed);
-        if number("TEST_VERBOSE").is_some() {
-            println!("{}", scenario.describe());
-        }
+        say(|| scenario.describe());
         let repeat = format!("seed {seed} (repeat: TEST_SEED={seed} cargo test --test simulation)");
         figures.add(&judged(scenario, seed, &repeat));
     }
@@ -99,6 +102,15 @@ impl std::fmt::Display for Figures {
 
 /// The world at the end of all lives; a violation fails the test.
 fn judged(scenario: Scenario, seed: u64, name: &str) -> Arc<World> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let planned = info.payload().downcast_ref::<&str>().is_some_and(|text| *text == PLANNED_PANIC);
+            if !planned {
+                println!("{info}");
+            }
+        }));
+    });
     let world = simulate(scenario, seed);
     let violations = world.violations();
     assert!(violations.is_empty(), "{name}\n{}\n{}", world.scenario.describe(), violations.join("\n"));
@@ -215,15 +227,8 @@ async fn one_life(world: &Arc<World>, life: usize) {
     }
     // Who heard of a reload in the last moment writes down what it came to.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    if number("TEST_VERBOSE").is_some() {
-        for component in shared.get::<Board>().pipelines().iter().flat_map(|p| &p.components) {
-            println!(
-                "{}: {:?} {:?}",
-                component.site.id(),
-                component.health.state(),
-                component.meter.snapshot()
-            );
-        }
+    for component in shared.get::<Board>().pipelines().iter().flat_map(|p| &p.components) {
+        say(|| format!("{}: {:?}", component.site.id(), component.meter.snapshot()));
     }
     oracle::at_rest(world, &shared.get::<Board>());
 }

@@ -29,9 +29,7 @@ pub(crate) fn acknowledged(world: &World, source: usize, pass: u64, from: u64, t
 
 /// A run has come back.
 pub(crate) fn ended(world: &World, done: Result<Result<RunReport, StartError>, JoinError>) {
-    if super::number("TEST_VERBOSE").is_some() {
-        println!("{done:?}");
-    }
+    super::say(|| format!("{done:?}"));
     match done {
         Ok(Ok(report)) if report.forced && !world.scenario.may_be_forced() => {
             world.violation(format!("forced although every sink works: {report:?}"));

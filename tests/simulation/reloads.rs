@@ -16,9 +16,11 @@ use super::world::{Component, World, lock};
 /// Longer than any reload may take, in simulated time.
 const RELOAD_MAX: Duration = Duration::from_secs(120);
 
+type Read = Result<Plan, Vec<String>>;
+
 /// What the engine finds when it reads the configuration.
 #[derive(Clone, Default)]
-pub(crate) struct Configuration(Arc<Mutex<Option<Result<Plan, Vec<String>>>>>);
+pub(crate) struct Configuration(Arc<Mutex<Option<Read>>>);
 
 impl Configuration {
     pub(crate) fn loader(&self) -> Loader {
@@ -91,9 +93,7 @@ async fn one(world: &Arc<World>, shared: &Arc<Shared>, configuration: &Configura
         return world.violation(format!("reload {generation} does not end: {reload:?}"));
     };
     *lock(&world.outcomes).entry(report.outcome.as_str()).or_default() += 1;
-    if super::number("TEST_VERBOSE").is_some() {
-        println!("{reload:?}\n{report:?}");
-    }
+    super::say(|| format!("{reload:?}\n{report:?}"));
     let undisturbed = world.is_undisturbed();
     if undisturbed {
         judge(world, reload, &before, &after, &report);

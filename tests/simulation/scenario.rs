@@ -110,16 +110,17 @@ pub(crate) struct SinkPlan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DiskPlan {
     pub(crate) when_full: &'static str,
-    bytes_max: u64,
-    memory_bytes: u64,
-    sync_millis: u64,
-    compress: Option<&'static str>,
+    pub(crate) bytes_max: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) sync_millis: u64,
+    pub(crate) compress: Option<&'static str>,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
-    seed: u64,
+    /// Where components draw their choices from.
+    pub(crate) seed: u64,
     pub(crate) sources: usize,
     pub(crate) rows: u64,
     pub(crate) batch_rows_max: u64,
@@ -257,11 +258,6 @@ impl Scenario {
     /// Whether it is the source of that pipeline.
     pub(crate) fn is_source_aside(&self, source: usize) -> bool {
         self.aside && source + 1 == self.sources
-    }
-
-    /// The number of the start of a component, for its own choices.
-    pub(crate) fn seed(&self) -> u64 {
-        self.seed
     }
 
     pub(crate) fn describe(&self) -> String {

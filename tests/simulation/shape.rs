@@ -107,7 +107,9 @@ impl Shape {
         let aside = self.aside.as_mut();
         let sink = |which| self.sinks.iter_mut().chain(aside).find(move |s| s.which == which);
         match change {
-            Change::Filter => self.filter = if self.filter > 0 && version % 3 == 0 { 0 } else { version },
+            Change::Filter => {
+                self.filter = if self.filter > 0 && version.is_multiple_of(3) { 0 } else { version }
+            }
             Change::HeldBack => self.holds_back = scenario.held_back.is_some() && !self.holds_back,
             Change::Limit => self.limit = version,
             Change::Link => self.link = version,
@@ -210,7 +212,7 @@ impl Shape {
         let mut diagnostics = Diagnostics::new();
         let plan = engine::plan(&tree, &mut diagnostics);
         let mut plan = plan.unwrap_or_else(|| panic!("the shape is refused: {:?}", diagnostics.items()));
-        let starts = generation << 16 ^ (world.life() as u64) << 32 ^ scenario.seed();
+        let starts = generation << 16 ^ (world.life() as u64) << 32 ^ scenario.seed;
         let make = Maker { world, generation, trouble, starts: Arc::new(AtomicU64::new(starts)) };
         let last = scenario.last_pipeline();
         for pipeline in &mut plan.pipelines {
