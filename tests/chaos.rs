@@ -99,7 +99,8 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
         thread::sleep(Duration::from_millis(50));
     }
     if let Err(missing) = verdict {
-        panic!("{name}, seed {seed}: {missing}\n{}", weir.errors());
+        let history = receiver.history.lock().unwrap().join("\n");
+        panic!("{name}, seed {seed}: {missing}\n{history}\n{}", weir.errors());
     }
     // What came since the last checkpoint and the last place noted of the buffer (docs/DELIVERY.md), per kill.
     assert!(receiver.repeats() <= (rounds + 1) * REPEATS_MAX, "{} repeats", receiver.repeats());

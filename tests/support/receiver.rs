@@ -24,6 +24,8 @@ pub struct Receiver {
     pub held: Arc<Mutex<HashSet<u64>>>,
     /// How often the receiver died with a connection open, and the last number it knew of each time.
     pub deaths: Arc<Mutex<Vec<u64>>>,
+    /// What became of each connection, and when nobody listened, in order.
+    pub history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -47,9 +49,9 @@ impl Receiver {
         let port = listener.local_addr().unwrap().port();
         let guest = Guest::default();
         let (arrived, held, deaths) = (guest.arrived.clone(), guest.held.clone(), guest.deaths.clone());
-        let (calm, stop) = (guest.calm.clone(), guest.stop.clone());
+        let (calm, stop, history) = (guest.calm.clone(), guest.stop.clone(), guest.history.clone());
         let thread = thread::spawn(move || listen(listener, port, &guest, seed, serve));
-        Receiver { port, arrived, held, deaths, calm, stop, thread: Some(thread) }
+        Receiver { port, arrived, held, deaths, history, calm, stop, thread: Some(thread) }
     }
 
     /// From now on it behaves.
@@ -83,6 +85,7 @@ struct Guest {
     arrived: Arrived,
     held: Arc<Mutex<HashSet<u64>>>,
     deaths: Arc<Mutex<Vec<u64>>>,
+    history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
@@ -90,6 +93,10 @@ struct Guest {
 impl Guest {
     fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, what: String) {
+        self.history.lock().unwrap().push(what);
     }
 
     fn is_over(&self) -> bool {
@@ -135,6 +142,7 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
                 connections.push(begin(socket, rng.next_u64()));
             }
             listener = None;
+            guest.note("nobody listens".to_owned());
             thread::sleep(Duration::from_millis(rng.below(200)));
         }
         if listener.is_none() {
@@ -244,19 +252,32 @@ fn request(from: &mut impl BufRead) -> Option<String> {
 fn serve_tcp(socket: TcpStream, guest: &Guest, mut rng: Rng) {
     let ends = socket.try_clone().unwrap();
     let mut lines = BufReader::new(Patient(socket, guest));
-    let (mut line, mut last) = (Vec::new(), None);
+    let peer = ends.peer_addr().map_or(0, |peer| peer.port());
+    let (mut line, mut first, mut last) = (Vec::new(), None, None);
+    guest.note(format!("{peer} begins"));
     loop {
         line.clear();
         match lines.read_until(b'\n', &mut line) {
             Ok(n) if n > 0 && line.ends_with(b"\n") => {}
-            _ => return,
+            end => {
+                let rest = String::from_utf8_lossy(&line);
+                return guest
+                    .note(format!("{peer} ends after {first:?} to {last:?} with {end:?} and {rest:?}"));
+            }
         }
         let text = String::from_utf8_lossy(&line);
         guest.take(&text);
+        if numbers(&text).next() != last.map(|n| n + 1) {
+            guest.note(format!("{peer} had {first:?} to {last:?}"));
+            first = numbers(&text).next();
+        }
         last = numbers(&text).last().or(last);
         match if guest.is_calm() { 99_999 } else { rng.below(8_000) } {
             // It stops writing, and reads until the sender has noticed.
-            0 | 1 => ends.shutdown(std::net::Shutdown::Write).unwrap_or(()),
+            0 | 1 => {
+                guest.note(format!("{peer} writes no more, at {last:?}"));
+                ends.shutdown(std::net::Shutdown::Write).unwrap_or(());
+            }
             // It dies: what its kernel has and it has not read is gone.
             2 => return die(lines, &ends, guest, last),
             3..6 => thread::sleep(Duration::from_millis(rng.below(50))),
@@ -275,6 +296,11 @@ fn die(mut lines: BufReader<Patient>, socket: &TcpStream, guest: &Guest, last: O
     let read = lines.get_mut().0.read(&mut unread[from..]).unwrap_or(0);
     unread.truncate(from + read);
     let text = String::from_utf8_lossy(&unread);
+    guest.note(format!(
+        "one dies, had taken {last:?}, {from} + {read} of {waiting} bytes unread: {:?} to {:?}",
+        numbers(&text).next(),
+        numbers(&text).last()
+    ));
     guest.deaths.lock().unwrap().extend(numbers(&text).last().or(last));
     guest.held.lock().unwrap().extend(numbers(&text));
 }
