@@ -89,7 +89,7 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
     writer.join().unwrap();
     receiver.calm();
     let total = written.load(Ordering::Relaxed);
-    let weir = start(&place, config, 0);
+    let weir = start(&place, config, 3000);
     let mut verdict = Err(String::new());
     for _ in 0..1200 {
         verdict = done(total);
@@ -104,8 +104,12 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
     }
     // What came since the last checkpoint and the last place noted of the buffer (docs/DELIVERY.md), per kill.
     assert!(receiver.repeats() <= (rounds + 1) * REPEATS_MAX, "{} repeats", receiver.repeats());
+    let reloads = weir.errors().matches("configuration reloaded: changed").count();
+    let rotations = total / LINES_PER_FILE;
+    assert!(reloads as u64 >= rounds / 8 && rotations > 0, "{reloads} reloads, {rotations} rotations");
     println!(
-        "{name}: {rounds} rounds of kill -9, {total} lines written, {} arrived, {} repeats",
+        "{name}: {rounds} rounds of kill -9, {reloads} reloads of a changed sink, {rotations} rotations, {total} \
+        lines written, {} arrived, {} repeats",
         receiver.lines(),
         receiver.repeats()
     );
@@ -128,10 +132,9 @@ fn start(place: &Place, config: &str, turn: u64) -> Weir {
     place.spawn(&mut command, port)
 }
 
-#[test]
-fn every_line_arrives_over_http() {
-    let receiver = Receiver::http(number("TEST_SEED").unwrap_or(1));
-    let config = format!(
+/// Files under rotation into a disk buffer before a sink of these options. With each TURN a filter and the sink change.
+fn config(sink: &str) -> String {
+    format!(
         r#"
 [[pipelines]]
 name = "chaos"
@@ -142,15 +145,20 @@ path = "DIR/logs/app.log*"
 type = "exclude"
 patterns = ["never TURN"]
 [[pipelines.sinks]]
-type = "http_client"
-url = "http://127.0.0.1:{}/"
+{sink}
 buffer = {{ type = "disk", max_bytes = "64MiB" }}
-retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
-batch = {{ max_wait = "50ms" }}
-timeout = "2s"
-"#,
+retry = {{ initial_delay = "10ms", max_delay = "20TURNus" }}
+"#
+    )
+}
+
+#[test]
+fn every_line_arrives_over_http() {
+    let receiver = Receiver::http(number("TEST_SEED").unwrap_or(1));
+    let config = config(&format!(
+        "type = \"http_client\"\nurl = \"http://127.0.0.1:{}/\"\nbatch = {{ max_wait = \"50ms\" }}\ntimeout = \"2s\"",
         receiver.port
-    );
+    ));
     rounds("http", &receiver, &config, |total| {
         let arrived = receiver.arrived.lock().unwrap();
         let missing: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n)).take(20).collect();
@@ -161,25 +169,10 @@ timeout = "2s"
 #[test]
 fn every_line_arrives_over_tcp_save_what_a_dying_socket_held() {
     let receiver = Receiver::tcp(number("TEST_SEED").unwrap_or(1));
-    let config = format!(
-        r#"
-[[pipelines]]
-name = "chaos"
-[[pipelines.sources]]
-type = "file"
-path = "DIR/logs/app.log*"
-[[pipelines.filters]]
-type = "exclude"
-patterns = ["never TURN"]
-[[pipelines.sinks]]
-type = "tcp_client"
-address = "127.0.0.1:{}"
-format = {{ type = "raw" }}
-buffer = {{ type = "disk", max_bytes = "64MiB" }}
-retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
-"#,
+    let config = config(&format!(
+        "type = \"tcp_client\"\naddress = \"127.0.0.1:{}\"\nformat = {{ type = \"raw\" }}",
         receiver.port
-    );
+    ));
     rounds("tcp", &receiver, &config, |total| {
         let arrived = receiver.arrived.lock().unwrap();
         let (held, deaths) = (receiver.held.lock().unwrap(), receiver.deaths.lock().unwrap());
