@@ -310,6 +310,37 @@ async fn a_removed_sink_and_a_removed_pipeline_empty_their_buffers() {
     assert_eq!(rig.end().await, RunReport::default());
 }
 
+/// Takes its time to be ready.
+struct Late;
+
+#[async_trait]
+impl Source for Late {
+    async fn run(&mut self, _: &Outlet, cx: &TaskCx) -> Result<(), Fault> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cx.ready();
+        cx.shutdown.draining().await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_during_the_start_is_done_after_it() {
+    let starts = Starts::default();
+    let plan = || plan_of(json!([pipeline("a", 1.0, no_filters(), null())]), &Act::Take, &starts);
+    let (shared, shutdown) = (Arc::new(Shared::default()), Shutdown::new());
+    let mut services = services(&shared);
+    let next = Mutex::new(Some(Ok(plan())));
+    services.load = Some(Arc::new(move || next.lock().unwrap().take().unwrap()));
+    let mut slow = plan();
+    slow.pipelines[0].sources[0].make = Arc::new(|| Box::new(Late));
+    let run = task::spawn(run(slow, services, shutdown.clone(), |_| {}));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let report = shared.get::<Reloads>().reload().await;
+    assert_eq!(report.outcome, ReloadOutcome::Unchanged, "{report:?}");
+    shutdown.drain();
+    assert_eq!(run.await.unwrap().unwrap(), RunReport::default());
+}
+
 #[tokio::test(start_paused = true)]
 async fn errors_and_a_shutdown_refuse_a_reload() {
     let starts = Starts::default();
