@@ -7,8 +7,9 @@ use regex_automata::meta::Regex;
 
 use crate::base::clock;
 use crate::batch::{Batch, Level, Mask, Timestamp, detect};
-use crate::codec::lookup::Field;
-use crate::codec::matching::{Logic, Matcher};
+use crate::query::lookup::Field;
+use crate::query::patterns::{Logic, Patterns};
+use crate::query::{self, Highlights, Query};
 
 use super::args::{LineCount, TailArgs};
 use crate::cli::exit::Failure;
@@ -20,8 +21,9 @@ const CONTINUED_MAX: u32 = 1000;
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     level: Option<Level>,
-    include: Option<Matcher>,
-    exclude: Option<Matcher>,
+    include: Option<Patterns>,
+    exclude: Option<Patterns>,
+    query: Option<query::Matcher>,
     marks: Option<Marks>,
     /// The least time of a line.
     pub(super) since: Option<Timestamp>,
@@ -42,11 +44,13 @@ impl Wanted {
     /// What the arguments ask for.
     pub(super) fn new(args: &TailArgs) -> Result<Wanted, Failure> {
         let since = args.since.as_ref().map(|since| since.from(Timestamp(clock::unix_nanos())));
+        let query = args.query.as_deref().map(parse).transpose()?;
         Ok(Wanted {
             level: args.level,
             include: matcher("--include", &args.include)?,
             exclude: matcher("--exclude", &args.exclude)?,
-            marks: Marks::new(&args.include),
+            marks: Marks::new(&args.include, query.as_ref()),
+            query: query.map(|query| query.matcher()),
             since,
             exhaustive: args.lines == Some(LineCount::All),
         })
@@ -64,7 +68,7 @@ impl Wanted {
 
     /// Whether every line passes, whatever its time.
     pub(super) fn is_everything(&self) -> bool {
-        self.level.is_none() && self.include.is_none() && self.exclude.is_none()
+        self.level.is_none() && self.include.is_none() && self.exclude.is_none() && self.query.is_none()
     }
 
     /// Keeps the rows that match by themselves, whatever their time.
@@ -72,6 +76,12 @@ impl Wanted {
         if let Some(include) = &mut self.include {
             let mask = include.matches(batch);
             batch.narrow(mask);
+        }
+        if let Some(query) = &mut self.query
+            && !batch.is_empty()
+        {
+            let now = jiff::Timestamp::from_nanosecond(i128::from(clock::unix_nanos())).unwrap_or_default();
+            query.keep(batch, now);
         }
         if let Some(exclude) = &mut self.exclude
             && !batch.is_empty()
@@ -122,28 +132,41 @@ impl Wanted {
 /// What is marked in a line that is shown: whatever it was searched for.
 #[derive(Debug, Clone)]
 pub(super) struct Marks {
-    include: Regex,
+    query: Option<Highlights>,
+    include: Option<Regex>,
 }
 
 impl Marks {
-    fn new(include: &[String]) -> Option<Marks> {
+    fn new(include: &[String], query: Option<&Query>) -> Option<Marks> {
         // What is wrong with them is said elsewhere.
         let include = if include.is_empty() { None } else { Regex::new_many(include).ok() };
-        include.map(|include| Marks { include })
+        let query = query.map(Query::highlights);
+        (include.is_some() || query.is_some()).then_some(Marks { query, include })
     }
 
-    /// Appends the stretches of `text` to mark, ascending.
+    /// Fills `out` with the stretches of `text` to mark, by where they start.
     pub(super) fn ranges(&mut self, text: &[u8], out: &mut Vec<Range<usize>>) {
-        let found = self.include.find_iter(text).map(|found| found.range());
-        out.extend(found.filter(|range| !range.is_empty()));
+        out.clear();
+        if let Some(query) = &self.query {
+            query.ranges(text, out);
+        }
+        if let Some(include) = &self.include {
+            let found = include.find_iter(text).map(|found| found.range());
+            out.extend(found.filter(|range| !range.is_empty()));
+            out.sort_unstable_by_key(|range| range.start);
+        }
     }
 }
 
-fn matcher(flag: &str, patterns: &[String]) -> Result<Option<Matcher>, Failure> {
+fn parse(text: &str) -> Result<Query, Failure> {
+    Query::parse(text).map_err(|wrong| Failure::usage(format!("`--query`: {wrong}")))
+}
+
+fn matcher(flag: &str, patterns: &[String]) -> Result<Option<Patterns>, Failure> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    Matcher::new(patterns, Logic::Or, Field::Line).map(Some).map_err(|bad| {
+    Patterns::new(patterns, Logic::Or, Field::Line).map(Some).map_err(|bad| {
         let said: Vec<String> = bad
             .iter()
             .map(|b| format!("{flag} '{}': {}", patterns.get(b.index).map_or("", String::as_str), b.why))
@@ -216,6 +239,7 @@ mod tests {
             level,
             include: matcher("--include", &own(include)).unwrap(),
             exclude: matcher("--exclude", &own(exclude)).unwrap(),
+            query: None,
             marks: None,
             since: None,
             exhaustive: false,

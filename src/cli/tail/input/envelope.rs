@@ -133,7 +133,7 @@ mod tests {
         let first = block.envelope(0).unwrap();
         assert_eq!((first.level, &*first.label), (Some(Level::Warn), "a.log"));
         assert_eq!(first.timestamp, Timestamp::parse_rfc3339(b"2026-11-21T10:00:00Z"));
-        assert_eq!(first.data.len(), 101);
+        assert_eq!(first.data.len(), 104);
         assert_eq!((block.envelope(1).unwrap().level, block.label(1)), (Some(Level::Error), "u"));
         assert!(block.envelope(2).unwrap().data.is_empty());
         assert!(opener.take().is_none());

@@ -70,7 +70,8 @@ fn joined_end(text: &[u8], mut end: usize) -> usize {
 
 fn number(text: &[u8], at: usize, token: &mut impl FnMut(usize, usize, Style)) -> usize {
     let rest = &text[at..];
-    if let Some(len) = shapes::time(rest) {
+    let time = if at == 0 { shapes::bare_time(rest) } else { None };
+    if let Some(len) = time.or_else(|| shapes::time(rest)) {
         token(at, at + len, Style::Time);
         return at + len;
     }
@@ -256,6 +257,11 @@ fn path(text: &[u8], at: usize, token: &mut impl FnMut(usize, usize, Style)) -> 
         text.get(at + 1).is_some_and(|b| is_ident(*b) || matches!(b, b'.' | b'~' | b'%' | b'-' | b'?'));
     if !begins || !goes_on {
         return at + 1;
+    }
+    // Java writes addresses so.
+    if let Some(len) = shapes::ipv4(&text[at + 1..]) {
+        token(at + 1, at + 1 + len, Style::Ip);
+        return at + 1 + len;
     }
     let end = shapes::path_end(text, at + 1);
     token(at, end, Style::Path);

@@ -36,17 +36,25 @@ pub(super) fn time(s: &[u8]) -> Option<usize> {
         return None;
     };
     let joined = matches!(s.get(date), Some(b'T' | b' ' | b':' | b't' | b'_' | b'-'));
-    match if joined { clock_of_date(s, date + 1) } else { None } {
+    match joined.then(|| clock_of_date(s, date + 1)).flatten() {
         Some(at) => Some(zone(s, at)),
         None => s.get(date).is_none_or(|b| !is_ident(*b)).then_some(date),
     }
 }
 
-/// After a date, hours and minutes may be all.
+/// After a date, hours and minutes may be all, and dots may stand for colons.
 fn clock_of_date(s: &[u8], at: usize) -> Option<usize> {
-    clock(s, at).or_else(|| {
-        (digits(s, at, 2) && s.get(at + 2) == Some(&b':') && digits(s, at + 3, 2)).then_some(at + 5)
-    })
+    let short = |between| digits(s, at, 2) && s.get(at + 2) == Some(&between) && digits(s, at + 3, 2);
+    if short(b'.') && s.get(at + 5) == Some(&b'.') && digits(s, at + 6, 2) {
+        let fraction = s[at + 8..].iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+        return Some(at + 8 + fraction);
+    }
+    clock(s, at).or_else(|| short(b':').then_some(at + 5))
+}
+
+/// `081109 203615`: date and time without anything between their parts, as HDFS writes them.
+pub(super) fn bare_time(s: &[u8]) -> Option<usize> {
+    (digits(s, 0, 6) && s.get(6) == Some(&b' ') && digits(s, 7, 6) && s.get(13) == Some(&b' ')).then_some(13)
 }
 
 /// One past `hh:mm:ss` at `at`, with its fraction.
@@ -309,6 +317,7 @@ mod tests {
             ("10:11:12.5 x", "10:11:12.5"),
             ("10:11:12 UTC x", "10:11:12 UTC"),
             ("2017-05-16_13:53:08", "2017-05-16_13:53:08"),
+            ("2005-12-27-01.24.58.711345 R37", "2005-12-27-01.24.58.711345"),
         ] {
             assert_eq!(super::time(text.as_bytes()).map(|len| &text[..len]), Some(time), "{text}");
         }
