@@ -24,6 +24,7 @@ pub mod service;
 pub mod signals;
 pub mod status_line;
 pub mod status_table;
+pub mod tail;
 pub mod terminal;
 pub mod tls;
 pub mod unseen;
@@ -89,6 +90,7 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Demo) => run::run(&files.demo(), terminal),
         Some(Command::Check { format }) => check::run(&files, format, terminal),
         Some(Command::Config) => effective::run(&files),
+        Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
