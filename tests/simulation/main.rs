@@ -179,7 +179,7 @@ async fn one_life(world: &Arc<World>, life: usize) {
     };
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();
-    let Life { end, clock_steps, .. } = &world.scenario.lives[life];
+    let Life { end, clock_steps, second_signal, .. } = &world.scenario.lives[life];
     let _clock = Clock::start(clock_steps);
     let reloads = {
         let (world, shared) = (world.clone(), shared.clone());
@@ -208,6 +208,13 @@ async fn one_life(world: &Arc<World>, life: usize) {
                 () = late => {
                     world.ending.store(true, Ordering::Relaxed);
                     stop.drain();
+                    if let Some(after) = *second_signal {
+                        let stop = stop.clone();
+                        drop(task::spawn(async move {
+                            tokio::time::sleep(after).await;
+                            stop.abort();
+                        }));
+                    }
                     match tokio::time::timeout(LIFE_MAX, &mut run).await {
                         Ok(done) => oracle::ended(world, done),
                         Err(_) => world.violation("the run did not end after a shutdown".to_owned()),

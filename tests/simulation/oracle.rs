@@ -31,7 +31,7 @@ pub(crate) fn acknowledged(world: &World, source: usize, pass: u64, from: u64, t
 pub(crate) fn ended(world: &World, done: Result<Result<RunReport, StartError>, JoinError>) {
     super::say(|| format!("{done:?}"));
     match done {
-        Ok(Ok(report)) if report.forced && !world.scenario.may_be_forced() => {
+        Ok(Ok(report)) if report.forced && !world.scenario.may_be_forced(world.life()) => {
             world.violation(format!("forced although every sink works: {report:?}"));
         }
         Ok(Ok(report)) if !report.forced && report.failed.is_empty() && report.kept_events == 0 => {

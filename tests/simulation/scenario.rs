@@ -68,6 +68,8 @@ pub(crate) struct Life {
     pub(crate) survives: Survives,
     pub(crate) clock_steps: Vec<(Duration, i64)>,
     pub(crate) reloads: Vec<Reload>,
+    /// So long after a shutdown has begun it is forced.
+    pub(crate) second_signal: Option<Duration>,
 }
 
 /// A reload.
@@ -156,7 +158,13 @@ impl Scenario {
         let mut lives: Vec<Life> = (0..disturbed).map(|_| life(rng)).collect();
         let clock_steps = clock_steps(rng);
         let survives = Survives::Everything;
-        lives.push(Life { end: End::Completion, survives, clock_steps, reloads: Vec::new() });
+        lives.push(Life {
+            end: End::Completion,
+            survives,
+            clock_steps,
+            reloads: Vec::new(),
+            second_signal: None,
+        });
         let linked = rng.below(4) == 0;
         let mut scenario = Scenario {
             seed,
@@ -194,6 +202,8 @@ impl Scenario {
         for life in &mut lives {
             let count = pick(rng, &[0, 1, 1, 2, 4]);
             life.reloads = (0..count).map(|_| self.reload(rng)).collect();
+            let soon = pick(rng, &[10, 4000]);
+            life.second_signal = (rng.below(6) == 0).then(|| Duration::from_millis(rng.below(soon)));
             let within = match rng.below(3) {
                 _ if count == 0 || rng.below(2) == 0 => continue,
                 0 => Then::Step(rng.below(20)),
@@ -296,9 +306,11 @@ impl Scenario {
     }
 
     /// Whether a shutdown may have to be forced.
-    pub(crate) fn may_be_forced(&self) -> bool {
+    pub(crate) fn may_be_forced(&self, life: usize) -> bool {
         // The deadline is short beside these, or rows wait for tokens.
-        self.rate.is_some() || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
+        self.lives[life].second_signal.is_some()
+            || self.rate.is_some()
+            || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
     }
 
     /// Whether that sink's rows are safe before it has them.
@@ -387,7 +399,7 @@ fn life(rng: &mut Rng) -> Life {
     };
     let end = if crashes { End::Crash(when) } else { End::Drain(when) };
     let (survives, clock_steps) = (pick(rng, &Survives::ALL), clock_steps(rng));
-    Life { end, survives, clock_steps, reloads: Vec::new() }
+    Life { end, survives, clock_steps, reloads: Vec::new(), second_signal: None }
 }
 
 fn sink(rng: &mut Rng) -> SinkPlan {

@@ -38,6 +38,8 @@ pub(crate) enum Change {
     /// The other pipeline comes or goes.
     Aside,
     AsideBack,
+    /// The other pipeline goes and a guest comes, or the reverse: what one holds the other needs.
+    Trade(usize),
 }
 
 impl Change {
@@ -57,6 +59,7 @@ impl Change {
             11 | 12 if !guests.is_empty() => {
                 Change::Guest(guests.start + rng.below(guests.len() as u64) as usize)
             }
+            13 if scenario.aside && !guests.is_empty() && rng.below(2) == 0 => Change::Trade(guests.start),
             13 if scenario.aside => Change::Aside,
             _ => Change::Sink(sink),
         }
@@ -138,6 +141,13 @@ impl Shape {
                 let which = scenario.sinks.len() - 1;
                 let there = *self.aside.get_or_insert(SinkShape { version, ..SinkShape::new(which) });
                 return there.version == version;
+            }
+            Change::Trade(guest) => {
+                let there = self.sinks.iter().any(|s| s.which == guest);
+                if there == self.aside.is_none() {
+                    self.change(Change::Guest(guest), scenario, version);
+                }
+                return self.change(Change::Aside, scenario, version);
             }
             Change::Swap | Change::Aside | Change::AsideBack => {}
         }
@@ -298,6 +308,10 @@ impl Maker<'_> {
                 disk.shrink(&mut planned.buffer);
             }
             planned.sink.config = version(index, shape.version);
+            // What comes and goes wants something that only one may have at a time.
+            if !self.world.scenario.is_steady(index) {
+                planned.sink.claims = Arc::new([("place", "the one".to_owned())]);
+            }
             planned.sink.placement = Placement::Task;
             planned.sink.make = Arc::new(move || match start.fails(&world) {
                 true => Box::new(Broken(world.clone())) as Box<dyn Sink>,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::disk::model::Survives;
 use super::scenario::{DiskPlan, End, Life, Manner, Reload, Scenario, SinkPlan, Then, Trouble, When};
 use super::shape::Change;
-use super::{Figures, judged};
+use super::{Figures, judged, number};
 
 /// Each kind of change alone.
-const CHANGES: [Change; 8] = [
+const CHANGES: [Change; 9] = [
     Change::Filter,
     Change::Source(0),
     Change::Sink(0),
@@ -18,6 +18,7 @@ const CHANGES: [Change; 8] = [
     Change::Swap,
     Change::Guest(2),
     Change::Aside,
+    Change::Trade(2),
 ];
 const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sinks, Trouble::Sources];
 
@@ -41,7 +42,7 @@ fn small(reload: Reload, end: End, survives: Survives) -> Scenario {
         changes: vec![Change::AsideBack],
         trouble: Trouble::None,
     };
-    let life = |end, reloads| Life { end, survives, clock_steps: Vec::new(), reloads };
+    let life = |end, reloads| Life { end, survives, clock_steps: Vec::new(), reloads, second_signal: None };
     let lives = match end {
         End::Completion => vec![life(End::Completion, vec![reload, back])],
         _ => vec![life(end, vec![reload]), life(End::Completion, vec![back])],
@@ -68,9 +69,18 @@ fn small(reload: Reload, end: End, survives: Survives) -> Scenario {
     }
 }
 
-/// Each change with each trouble.
-fn kinds() -> impl Iterator<Item = (Change, Trouble)> {
-    CHANGES.into_iter().flat_map(|change| TROUBLES.map(|trouble| (change, trouble)))
+/// Whether to take long.
+fn is_thorough() -> bool {
+    number("TEST_SEEDS").is_some_and(|seeds| seeds >= 1000)
+}
+
+/// Each change with each trouble at each of so many steps; with trouble, but for the long form, at every third.
+fn kinds(steps: u64) -> impl Iterator<Item = (Change, Trouble, u64)> {
+    let each = move |(change, trouble)| {
+        let every = if trouble == Trouble::None || is_thorough() { 1 } else { 3 };
+        (0..steps).step_by(every).map(move |at| (change, trouble, at))
+    };
+    CHANGES.into_iter().flat_map(|change| TROUBLES.map(|trouble| (change, trouble))).flat_map(each)
 }
 
 fn step(change: Change, trouble: Trouble, step: u64) -> Reload {
@@ -80,12 +90,10 @@ fn step(change: Change, trouble: Trouble, step: u64) -> Reload {
 #[test]
 fn a_reload_at_every_step_loses_nothing() {
     let mut figures = Figures::default();
-    for (change, trouble) in kinds() {
-        for at in 0..30 {
-            let scenario = small(step(change, trouble, at), End::Completion, Survives::Everything);
-            let name = format!("{change:?} with trouble {trouble:?} at step {at}");
-            figures.add(&judged(scenario, at, &name));
-        }
+    for (change, trouble, at) in kinds(30) {
+        let scenario = small(step(change, trouble, at), End::Completion, Survives::Everything);
+        let name = format!("{change:?} with trouble {trouble:?} at step {at}");
+        figures.add(&judged(scenario, at, &name));
     }
     println!("a reload at every step: {figures}, no violation");
 }
@@ -94,8 +102,8 @@ fn a_reload_at_every_step_loses_nothing() {
 fn a_crash_at_every_write_of_a_reload_loses_nothing() {
     let mut figures = Figures::default();
     for change in [Change::Filter, Change::Sink(1), Change::Source(0), Change::Guest(2), Change::Aside] {
-        for survives in Survives::ALL {
-            for operation in 0..24 {
+        for (turn, survives) in (0..).zip(Survives::ALL) {
+            for operation in (0..24).filter(|operation| is_thorough() || operation % 4 == turn) {
                 let end = End::Crash(When::Reload(0, Then::Operation(operation)));
                 let scenario = small(step(change, Trouble::None, 12), end, survives);
                 let name = format!("{change:?}, down at write {operation}, of which {survives:?} survives");
@@ -109,16 +117,12 @@ fn a_crash_at_every_write_of_a_reload_loses_nothing() {
 #[test]
 fn a_shutdown_at_every_step_of_a_reload_loses_nothing() {
     let mut figures = Figures::default();
-    for (change, trouble) in kinds() {
-        for at in 0..12 {
-            // The first of them at once, by time; sinks that settle are what a reload waits for.
-            let then =
-                if at < 6 { Then::Step(at) } else { Then::After(Duration::from_millis((at - 6) * 40)) };
-            let end = End::Drain(When::Reload(0, then));
-            let scenario = small(step(change, trouble, 12), end, Survives::Everything);
-            let name = format!("{change:?} with trouble {trouble:?}, told to end {then:?} after it began");
-            figures.add(&judged(scenario, at, &name));
-        }
+    for (change, trouble, at) in kinds(12) {
+        let then = if at < 6 { Then::Step(at) } else { Then::After(Duration::from_millis((at - 6) * 40)) };
+        let end = End::Drain(When::Reload(0, then));
+        let scenario = small(step(change, trouble, 12), end, Survives::Everything);
+        let name = format!("{change:?} with trouble {trouble:?}, told to end {then:?} after it began");
+        figures.add(&judged(scenario, at, &name));
     }
     println!("a shutdown at every step of a reload: {figures}, no violation");
 }
