@@ -117,16 +117,12 @@ fn a_crash_at_every_write_of_a_reload_loses_nothing() {
 #[test]
 fn a_shutdown_at_every_step_of_a_reload_loses_nothing() {
     let mut figures = Figures::default();
-    for (change, trouble) in kinds() {
-        for at in 0..12 {
-            // The first of them at once, by time; sinks that settle are what a reload waits for.
-            let then =
-                if at < 6 { Then::Step(at) } else { Then::After(Duration::from_millis((at - 6) * 40)) };
-            let end = End::Drain(When::Reload(0, then));
-            let scenario = small(step(change, trouble, 12), end, Survives::Everything);
-            let name = format!("{change:?} with trouble {trouble:?}, told to end {then:?} after it began");
-            figures.add(&judged(scenario, at, &name));
-        }
+    for (change, trouble, at) in kinds(12) {
+        let then = if at < 6 { Then::Step(at) } else { Then::After(Duration::from_millis((at - 6) * 40)) };
+        let end = End::Drain(When::Reload(0, then));
+        let scenario = small(step(change, trouble, 12), end, Survives::Everything);
+        let name = format!("{change:?} with trouble {trouble:?}, told to end {then:?} after it began");
+        figures.add(&judged(scenario, at, &name));
     }
     println!("a shutdown at every step of a reload: {figures}, no violation");
 }
