@@ -9,6 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::login::AskArgs;
+use super::tail::args::TailArgs;
 use super::terminal::ColorWhen;
 use crate::base::units::parse_duration;
 
@@ -90,6 +91,9 @@ pub struct QuickArgs {
     /// Drop lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
+    /// Keep only lines that a query finds, such as 'level:error service:api'; repeated, all of them
+    #[arg(long, value_name = "QUERY")]
+    pub query: Vec<String>,
     /// Write the lines to standard output
     #[arg(long)]
     pub output_stdout: bool,
@@ -180,6 +184,24 @@ Examples:
   weir demo
   weir demo --server.listen 127.0.0.1:9000")]
     Demo,
+    /// Look at logs: files, streams of a running weir, whatever is piped in; follows what is new
+    #[command(after_help = "\
+Examples:
+  weir tail app.log                                follow a file, through rotation
+  weir tail '/var/log/nginx/*.log' -l warn         several, in the order of time
+  weir tail localhost:8080/app -n 100              the stream of a pipeline; localhost:8080 is all of them
+  weir tail --since 1h -q 'status:>=500 -path:/health*' access.log
+  kubectl logs deploy/api | weir tail              JSON and logfmt laid out for reading
+  weir tail --no-follow -n all --color always app.log | less -R
+
+Lines of several inputs are merged in the order of time; what comes while you watch is held for 100 ms for that. With
+-l, -q and -i, the lines of a stack trace come along with the line they belong to, and -n counts lines that match.
+--since reads a file backwards until lines are older; with `-n all` it looks at all of it.
+
+Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps colours in a pipe.
+Ctrl-C ends it, as it ends `tail -f`: 130 for a shell. Exit codes: 0 the inputs ended or the reader went, 64 usage,
+66 no such file, 69 no answer from a weir, 74 I/O.")]
+    Tail(Box<TailArgs>),
     /// Show what a running weir is doing
     #[command(after_help = "\
 Examples:
@@ -447,9 +469,14 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// The man page, in roff
-    #[command(after_help = "Examples:\n  weir generate man | man -l -")]
-    Man,
+    /// The man pages, in roff: all commands on one page, or a page for each command
+    #[command(after_help = "Examples:\n  weir generate man | man -l -\n  \
+        weir generate man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write weir.1, weir-run.1 and so on into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// The JSON schema of the configuration, for editors
     #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
     Schema,

@@ -22,6 +22,8 @@ use crate::net::tls::{TlsError, pem, provider};
 pub enum Trust {
     /// One that an authority known to this machine has signed; `SSL_CERT_FILE` names others.
     System,
+    /// One that an authority in this file has signed.
+    Authorities(PathBuf),
     /// The one in this file.
     Exactly(PathBuf),
     /// Any: only to look at it. Nothing is asked on such a connection.
@@ -93,12 +95,17 @@ fn config(trust: &Trust, shown: Option<&(PathBuf, PathBuf)>) -> Result<ClientCon
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Exactly(file) => Arc::new(Exactly(Some(leaf(file)?))),
         Trust::Any => Arc::new(Exactly(None)),
-        Trust::System => {
+        Trust::System | Trust::Authorities(_) => {
             let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots.add_parsable_certificates(match trust {
+                Trust::Authorities(file) => {
+                    pem::certificates("--ca-file", file).map_err(|e| Error::General(e.message))?
+                }
+                _ => rustls_native_certs::load_native_certs().certs,
+            });
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
                 .build()
-                .map_err(|e| Error::General(format!("this machine knows no authority: {e}")))?
+                .map_err(|e| Error::General(format!("no authority is known: {e}")))?
         }
     };
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
@@ -114,7 +121,8 @@ fn leaf(file: &Path) -> Result<CertificateDer<'static>, Error> {
     chain.into_iter().next().ok_or(Error::NoCertificatesPresented)
 }
 
-/// Believes one certificate, or any if there is none, whatever names and times it has; who shows it must still have its key.
+/// Believes one certificate, or any if there is none, whatever names and times it has; who shows it must still have
+/// its key.
 #[derive(Debug)]
 struct Exactly(Option<CertificateDer<'static>>);
 

@@ -26,6 +26,7 @@ pub mod service;
 pub mod signals;
 pub mod status_line;
 pub mod status_table;
+pub mod tail;
 pub mod terminal;
 pub mod test;
 pub mod tls;
@@ -95,10 +96,11 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
             test::run(&files, &test::Wanted { filter, format, verbose }, terminal)
         }
         Some(Command::Config) => effective::run(&files),
+        Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
         Some(Command::Doctor { duration, origin, json, ask }) => {
-            doctor::run(ask, &doctor::Wanted { duration, origin, json }, &files, terminal)
+            doctor::run(&ask, &doctor::Wanted { duration, origin, json }, &files, terminal)
         }
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),

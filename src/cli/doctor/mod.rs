@@ -16,11 +16,10 @@ use self::answer::{Asked, Target};
 use self::cures::Proxy;
 use self::report::{Finding, Report};
 use self::watch::Until;
-use super::ask;
 use super::config_source::ConfigSource;
 use super::exit::{Exit, Failure};
 use super::http_get::Base;
-use super::login::AskArgs;
+use super::login::{AskArgs, Credentials};
 use super::terminal::{self, Terminal};
 
 /// How long a stream is watched that shows no sign of life, where nobody says how long.
@@ -42,13 +41,13 @@ pub struct Wanted {
 /// # Errors
 /// With 64 if the URL is none. What is wrong with the stream is no error here: the exit code is 1.
 pub fn run(
-    ask: AskArgs,
+    ask: &AskArgs,
     wanted: &Wanted,
     source: &ConfigSource,
     terminal: Terminal,
 ) -> Result<Exit, Failure> {
-    let report = match ask.url.clone() {
-        Some(url) => look(&url, ask, wanted, source)?,
+    let report = match &ask.url {
+        Some(url) => look(url, &ask.who, wanted)?,
         None => local::look(source),
     };
     let text = if wanted.json { format!("{:#}\n", report.json()) } else { report.human(terminal) };
@@ -57,23 +56,17 @@ pub fn run(
 }
 
 /// The URL in two: what can be asked, and its query.
-fn parse(url: &str, ask: &AskArgs, source: &ConfigSource) -> Result<(Base, Option<String>), Failure> {
+fn parse(url: &str, who: &Credentials) -> Result<(Base, Option<String>), Failure> {
     let whole = url.split('#').next().unwrap_or_default();
     let (place, query) = whole.split_once('?').map_or((whole, None), |(place, query)| (place, Some(query)));
     if query.is_some_and(|query| query.chars().any(|c| c.is_control() || c == ' ')) {
         return Err(Failure::usage("the URL holds a character that does not belong there"));
     }
-    let ask = AskArgs {
-        url: Some(place.to_owned()),
-        token_file: ask.token_file.clone(),
-        cert: ask.cert.clone(),
-        key: ask.key.clone(),
-    };
-    Ok((ask::base(&ask, source)?, query.map(str::to_owned)))
+    Ok((who.on(Base::parse(place)?)?, query.map(str::to_owned)))
 }
 
-fn look(url: &str, ask: AskArgs, wanted: &Wanted, source: &ConfigSource) -> Result<Report, Failure> {
-    let (base, query) = parse(url, &ask, source)?;
+fn look(url: &str, who: &Credentials, wanted: &Wanted) -> Result<Report, Failure> {
+    let (base, query) = parse(url, who)?;
     let mut report = Report { about: base.to_string(), proxies: Vec::new(), findings: Vec::new() };
     let Some(address) = reach::reach(&base, &mut report.findings) else { return Ok(report) };
     let path = format!("{}{}", base.path(), query.map(|query| format!("?{query}")).unwrap_or_default());
@@ -86,14 +79,14 @@ fn look(url: &str, ask: AskArgs, wanted: &Wanted, source: &ConfigSource) -> Resu
             Asked::Nothing => return Ok(report),
             Asked::Path(path) => {
                 // Below the place that was asked, not below its stream.
-                target.base = target.base.at(path.rsplit_once('/').map_or("", |(above, _)| above));
+                target.base = target.base.clone().at(path.rsplit_once('/').map_or("", |(above, _)| above));
                 target.path = path;
             }
             Asked::Elsewhere(url) => {
                 // Credentials are for the host that was named.
                 let same = url.contains(&format!("://{}", target.base.host_header()));
-                let as_nobody = AskArgs::default();
-                let (base, query) = parse(&url, if same { &ask } else { &as_nobody }, source)?;
+                let nobody = Credentials::default();
+                let (base, query) = parse(&url, if same { who } else { &nobody })?;
                 let Some(address) = reach::reach(&base, &mut report.findings) else { return Ok(report) };
                 let path = format!("{}{}", base.path(), query.map(|q| format!("?{q}")).unwrap_or_default());
                 target = Target { path, base, address };
@@ -101,7 +94,7 @@ fn look(url: &str, ask: AskArgs, wanted: &Wanted, source: &ConfigSource) -> Resu
         }
         tried += 1;
     };
-    report.about = format!("{}{}", target.base.at(""), target.path);
+    report.about = format!("{}{}", target.base.clone().at(""), target.path);
     report.proxies = Proxy::of(&response.head.headers);
     examine(&target, response, wanted, &mut report);
     Ok(report)

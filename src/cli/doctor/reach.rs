@@ -89,10 +89,10 @@ fn encryption(base: &Base, address: SocketAddr, findings: &mut Vec<Finding>) -> 
         Err(e) => {
             let text = why(&e);
             let failed = Finding::fail("tls", format!("the handshake failed: {text}"));
-            let seen = if *trust == Trust::System { look(base, address) } else { None };
+            let seen = if matches!(trust, Trust::Exactly(_)) { None } else { look(base, address) };
             let hint = match () {
                 () if text.contains("UnknownIssuer") => {
-                    "send the whole chain (fullchain.pem); for an authority of your own, name its certificate in SSL_CERT_FILE"
+                    "send the whole chain (fullchain.pem); for an authority of your own: --ca-file ca.pem"
                 }
                 () if text.contains("NotValidForName") || text.contains("not valid for name") => {
                     "use a name that the certificate has, or make one for this name: weir tls server --name NAME"
