@@ -292,7 +292,8 @@ mod tests {
     use super::*;
 
     /// A server that answers every connection with these bytes, one piece at a time.
-    fn server(pieces: &'static [&'static [u8]]) -> (Base, SocketAddr) {
+    fn server(pieces: &[&[u8]]) -> (Base, SocketAddr) {
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -300,14 +301,14 @@ mod tests {
             let mut request = [0; 1024];
             let _n = socket.read(&mut request).unwrap();
             for piece in pieces {
-                socket.write_all(piece).unwrap();
+                socket.write_all(&piece).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
         (Base::parse(&format!("http://{address}")).unwrap(), address)
     }
 
-    fn body(pieces: &'static [&'static [u8]]) -> (String, bool) {
+    fn body(pieces: &[&[u8]]) -> (String, bool) {
         let (base, address) = server(pieces);
         let mut response = ask(&base, address, "/", &[], Duration::from_secs(5)).unwrap();
         let mut all = Vec::new();
@@ -335,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        for pieces in [&[&b"SSH-2.0\r\n\r\n"[..]][..], &[b"HTTP/1.1 200"], &[]] {
+        for pieces in [&[&b"SSH-2.0\r\n\r\n"[..]][..], &[&b"HTTP/1.1 200"[..]], &[]] {
             let (base, address) = server(pieces);
             assert!(ask(&base, address, "/", &[], Duration::from_secs(5)).is_err());
         }
