@@ -25,6 +25,8 @@ const FILES: &[(&str, &str)] = &[
     ("main.js", include_str!("assets/main.js")),
     ("page.js", include_str!("assets/page.js")),
     ("query.js", include_str!("assets/query.js")),
+    ("query_parse.js", include_str!("assets/query_parse.js")),
+    ("regex.js", include_str!("assets/regex.js")),
     ("render.js", include_str!("assets/render.js")),
     ("sse.js", include_str!("assets/sse.js")),
     ("status.js", include_str!("assets/status.js")),
@@ -33,7 +35,9 @@ const FILES: &[(&str, &str)] = &[
     ("tabs.js", include_str!("assets/tabs.js")),
     ("time.js", include_str!("assets/time.js")),
     ("url.js", include_str!("assets/url.js")),
+    ("values.js", include_str!("assets/values.js")),
     ("view.js", include_str!("assets/view.js")),
+    ("words.js", include_str!("assets/words.js")),
 ];
 const HTML: &str = include_str!("assets/index.html");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

@@ -2,9 +2,12 @@
 // said about all that.
 
 import { $, button, element, stored } from "./dom.js";
+import { NARROW } from "./page.js";
 import { copyRows, copyText, download } from "./export.js";
 
 const FIELDS_LISTED = 60;
+// Columns of their own already.
+const SAID = new Set(["timestamp", "level", "message", "time", "ts", "msg"]);
 const WIDE = { time: "12ch", level: "5ch", pipeline: "minmax(6ch, 12ch)", source: "minmax(6ch, 14ch)", message: "minmax(0, 1fr)" };
 
 export class Controls {
@@ -37,6 +40,7 @@ export class Controls {
     });
     const theme = page.want.theme ?? stored("theme");
     if (theme) document.documentElement.dataset.theme = theme;
+    NARROW.addEventListener("change", () => page.setLook({}));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.histogram.restyle());
     this.look();
     this.show();
@@ -71,11 +75,9 @@ export class Controls {
     const { page } = this;
     for (const key of ["wrap", "ansi", "raw"]) $(key).checked = page.look[key];
     $("rows").classList.toggle("wrapped", page.look.wrap);
-    const narrow = matchMedia("(max-width: 640px)").matches;
     const names = page.renderer.columns();
     const widths = names.map((name) => {
-      if (narrow && (name === "source" || name === "pipeline")) return "minmax(0, 7ch)";
-      if (name === "time") return page.renderer.dated && !narrow ? "23ch" : narrow ? "8ch" : WIDE.time;
+      if (name === "time" && page.renderer.dated) return "23ch";
       return WIDE[name] ?? this.width(name.slice(6));
     });
     const main = document.querySelector("main");
@@ -105,7 +107,7 @@ export class Controls {
   listFields() {
     const { page } = this;
     const chosen = page.look.columns;
-    const seen = page.seen.list.filter(([name]) => !chosen.includes(name)).slice(0, FIELDS_LISTED);
+    const seen = page.seen.list.filter(([name]) => !chosen.includes(name) && !SAID.has(name)).slice(0, FIELDS_LISTED);
     const rows = [...chosen.map((name) => [name, page.seen.counts.get(name)]), ...seen].map(([name, about]) => {
       const label = element("label");
       const box = element("input");

@@ -78,12 +78,12 @@ export class Details {
       const actions = element("span", "actions");
       if (query) {
         actions.append(
-          button("act", "＋", `Show only events with this ${name}`, () => this.page.tell("query", query)),
+          button("act", "+", `Show only events with this ${name}`, () => this.page.tell("query", query)),
           button("act", "−", `Hide events with this ${name}`, () => this.page.tell("query", "-" + query)));
       }
       if (column) {
         const shown = this.page.look.columns.includes(name);
-        const toggle = button("act", "▥", shown ? "Remove this column" : "Show as a column", () => this.page.tell("column", name));
+        const toggle = button("act", "col", shown ? "Remove this column" : "Show as a column", () => this.page.tell("column", name));
         toggle.setAttribute("aria-pressed", String(shown));
         actions.append(toggle);
       }

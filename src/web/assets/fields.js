@@ -6,44 +6,75 @@ const FIELDS_MAX = 300; // of one line, as listed
 
 const space = (code) => code === 32 || (code >= 9 && code <= 13 && code !== 11);
 
-// The value of `name`, strings without quotes and escapes, other values as they are written; undefined without it.
-export function lookup(line, name) {
-  let start = 0;
-  while (start < line.length && space(line.charCodeAt(start))) start += 1;
-  if (line[start] === "{") return value(inObject(line, start, name));
-  const paired = inPairs(line, name);
-  if (paired !== undefined) return paired;
+// The first value of a field, strings without quotes and escapes, others as they are written; undefined without one.
+export const lookup = (line, name) => values(line, name)[0]?.text;
+
+// Every value of a field: of a key, of objects within, of elements of arrays, of `key=value` pairs. Each is
+// `{ text, object }`; `object` says that it is a JSON object as a whole, `empty` that it is null.
+export function values(line, name) {
+  const found = [];
+  const start = skip(line, 0);
+  if (line[start] === "{") {
+    inObject(line.slice(start), name, 0, found);
+    return found;
+  }
+  if (line.includes(name)) {
+    for (const [key, written] of pairs(line)) if (key === name) found.push(valueOf(written, false));
+  }
   const object = line.indexOf('{"');
-  return object < 0 ? undefined : value(inObject(line, object, name));
+  if (object >= 0) inObject(line.slice(object), name, 0, found);
+  return found;
 }
 
-function inObject(text, start, name) {
-  for (let depth = 0; depth < DEPTH_MAX; depth += 1) {
-    let at = start + 1;
-    let inside = null;
-    for (;;) {
-      at = skip(text, at);
-      if (at >= text.length) return undefined;
-      if (text[at] === ",") { at += 1; continue; }
-      if (text[at] !== '"') break;
-      const end = stringEnd(text, at);
-      if (end < 0) return undefined;
-      const key = unescaped(text.slice(at + 1, end - 1));
-      at = skip(text, end);
-      if (text[at] !== ":") return undefined;
-      const from = skip(text, at + 1);
-      if (key === name) {
-        const to = valueEnd(text, from);
-        return to < 0 ? undefined : text.slice(from, to);
-      }
-      if (!inside && text[from] === "{" && name.startsWith(key + ".")) inside = [from, name.slice(key.length + 1)];
-      at = valueEnd(text, from);
-      if (at < 0) return undefined;
-    }
-    if (!inside) return undefined;
-    [start, name] = inside;
+function valueOf(written, json = true) {
+  if (written.length >= 2 && written[0] === '"' && written.endsWith('"')) return { text: unescaped(written.slice(1, -1)), object: false, empty: false };
+  return { text: written, object: json && written[0] === "{", empty: written === "null" };
+}
+
+function inObject(text, name, depth, found) {
+  for (let at = 1; ;) {
+    at = skip(text, at);
+    if (text[at] === ",") { at += 1; continue; }
+    if (text[at] !== '"') return;
+    const end = stringEnd(text, at);
+    const colon = end < 0 ? -1 : skip(text, end);
+    if (colon < 0 || text[colon] !== ":") return;
+    const key = unescaped(text.slice(at + 1, end - 1));
+    const from = skip(text, colon + 1);
+    const to = endOrCut(text, from);
+    if (to < 0) return;
+    if (key === name) each(text.slice(from, to), depth, found);
+    else if (name.startsWith(key + ".") && depth < DEPTH_MAX) inside(text.slice(from, to), name.slice(key.length + 1), depth + 1, found);
+    at = to;
   }
-  return undefined;
+}
+
+// Of a line that was cut off in the middle of an object or an array, the value is what is left.
+function endOrCut(text, from) {
+  const to = valueEnd(text, from);
+  return to < 0 && (text[from] === "{" || text[from] === "[") ? text.length : to;
+}
+
+function inside(text, name, depth, found) {
+  if (text[0] === "{") inObject(text, name, depth, found);
+  else if (text[0] === "[" && depth < DEPTH_MAX) for (const one of elements(text)) inside(one, name, depth + 1, found);
+}
+
+function each(text, depth, found) {
+  if (text[0] !== "[") found.push(valueOf(text));
+  else if (depth < DEPTH_MAX) for (const one of elements(text)) each(one, depth + 1, found);
+}
+
+function* elements(array) {
+  for (let at = 1; ;) {
+    at = skip(array, at);
+    if (array[at] === ",") { at += 1; continue; }
+    if (at >= array.length || array[at] === "]") return;
+    const end = endOrCut(array, at);
+    if (end < 0) return;
+    yield array.slice(at, end);
+    at = end;
+  }
 }
 
 function skip(text, at) {
@@ -88,11 +119,6 @@ function valueEnd(text, start) {
   }
 }
 
-function value(text) {
-  if (text === undefined) return undefined;
-  return text.length >= 2 && text[0] === '"' && text.endsWith('"') ? unescaped(text.slice(1, -1)) : text;
-}
-
 const SHORT = { n: "\n", t: "\t", r: "\r", b: "\b", f: "\f", '"': '"', "\\": "\\", "/": "/" };
 
 // The inside of a JSON string. Unknown escapes stay as they are, lone surrogates become U+FFFD.
@@ -112,7 +138,7 @@ const wordEnd = (line, at) => {
   return at;
 };
 
-// `[key, value]` of every pair, from the left.
+// `[key, value as it is written]` of every pair, from the left.
 function* pairs(line) {
   for (let at = 0; ;) {
     const equals = line.indexOf("=", at);
@@ -129,15 +155,9 @@ function* pairs(line) {
     }
     if (end < 0) end = wordEnd(line, start);
     if (!next) next = end;
-    yield [line.slice(key, equals), value(line.slice(start, end))];
+    yield [line.slice(key, equals), line.slice(start, end)];
     at = next;
   }
-}
-
-function inPairs(line, name) {
-  if (!line.includes(name)) return undefined;
-  for (const [key, found] of pairs(line)) if (key === name) return found;
-  return undefined;
 }
 
 // The object that a line is, or ends with; null without one.
@@ -171,7 +191,7 @@ export function all(line) {
       if (found.length >= FIELDS_MAX) break;
       if (!/^[\p{L}\p{N}_@$./:-]{1,64}$/u.test(key) || known.has(key)) continue;
       known.add(key);
-      found.push([key, text]);
+      found.push([key, valueOf(text, false).text]);
     }
   }
   if (json) walk(json.object, "", 0);

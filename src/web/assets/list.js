@@ -25,6 +25,7 @@ export class List {
   scrolled() {
     const top = this.scroller.scrollTop;
     if (Math.abs(top - this.top) < 1) return; // our own doing
+    if (this.scroller.clientHeight !== this.height) return; // the window's: `resized` is about to come
     const up = top < this.top;
     this.top = top;
     const was = this.following;

@@ -15,6 +15,8 @@ import { $, events, number, say, stored } from "./dom.js";
 import * as url from "./url.js";
 
 export const KEPT = 100000; // rows
+// Where there is little room, a row's message stands below its columns.
+export const NARROW = matchMedia("(max-width: 640px)");
 const TAIL = 2000; // rows of history asked for
 const ALL = 1000000;
 const TAKEN_MAX = 4000; // rows taken in per frame
@@ -41,7 +43,7 @@ export class Page {
     this.detailer = new Details(this);
     this.list = new List($("log"), $("rows"), this.view, {
       fill: (node, row) => this.renderer.fill(node, row),
-      measured: (row) => this.look.wrap || this.open.has(row),
+      measured: (row) => this.look.wrap || NARROW.matches || this.open.has(row),
       moved: (changed) => { if (changed) this.controls(); this.wake(); },
     });
     this.stream = new Stream({
@@ -63,7 +65,7 @@ export class Page {
     const choose = (key, otherwise) => want[key] ?? (stored(key) === null ? otherwise : stored(key) === "1");
     return {
       columns: want.columns, showPipeline: false, showSource: false,
-      wrap: choose("wrap", matchMedia("(max-width: 640px)").matches), ansi: choose("ansi", true), raw: choose("raw", false),
+      wrap: choose("wrap", NARROW.matches), ansi: choose("ansi", true), raw: choose("raw", false),
     };
   }
 
@@ -266,9 +268,10 @@ export class Page {
   heightOf(row) {
     const { store, look, metrics } = this;
     if (this.open.has(row)) return 320; // measured once it is in sight
-    if (!look.wrap) return metrics.line;
+    const above = NARROW.matches ? 20 : 0;
+    if (!look.wrap) return metrics.line + above;
     const length = store.line[store.slot(row)].length;
-    return metrics.line * Math.max(1, Math.min(WRAPPED_LINES, Math.ceil(length / metrics.columns)));
+    return above + metrics.line * Math.max(1, Math.min(WRAPPED_LINES, Math.ceil(length / metrics.columns)));
   }
 
   // How wide a character is and how many fit: what heights are guessed from before rows are seen.
