@@ -1,9 +1,10 @@
 //! The options of everything that takes patterns, and the complaints about them.
 
-use super::{Logic, Matcher};
-use crate::codec::lookup::Field;
+use crate::query::patterns::{Logic, Patterns};
+
 use crate::config::{OneOrMany, choices, options};
 use crate::flow::BuildCx;
+use crate::query::lookup::Field;
 
 choices! {
     /// How several patterns combine.
@@ -31,13 +32,13 @@ options! {
 
 impl MatchOptions {
     /// The matcher, or `None` after a complaint about each pattern that cannot be used.
-    pub fn build(&self, cx: &mut BuildCx<'_>) -> Option<Matcher> {
+    pub fn build(&self, cx: &mut BuildCx<'_>) -> Option<Patterns> {
         let logic = match self.logic {
             MatchLogic::Or => Logic::Or,
             MatchLogic::And => Logic::And,
         };
         let field = self.field.as_deref().map_or(Field::Line, Field::parse);
-        let bad = match Matcher::new(&self.patterns, logic, field) {
+        let bad = match Patterns::new(&self.patterns, logic, field) {
             Ok(matcher) => return Some(matcher),
             Err(bad) => bad,
         };

@@ -55,16 +55,16 @@ fn batch(text: &[u8]) -> Batch {
     )
 }
 
-fn matcher(patterns: &[&str], logic: Logic) -> Matcher {
-    Matcher::new(patterns, logic, Field::Line).unwrap_or_else(|bad| panic!("{patterns:?}: {bad:?}"))
+fn matcher(patterns: &[&str], logic: Logic) -> Patterns {
+    Patterns::new(patterns, logic, Field::Line).unwrap_or_else(|bad| panic!("{patterns:?}: {bad:?}"))
 }
 
 /// The live rows that match when each is looked at alone.
-fn one_by_one(matcher: &mut Matcher, batch: &Batch) -> Vec<u32> {
+fn one_by_one(matcher: &mut Patterns, batch: &Batch) -> Vec<u32> {
     batch.live().iter().filter(|&row| matcher.matches_row(batch, row)).collect()
 }
 
-fn together(matcher: &mut Matcher, batch: &Batch) -> Vec<u32> {
+fn together(matcher: &mut Patterns, batch: &Batch) -> Vec<u32> {
     let mask = matcher.matches(batch);
     let found: Vec<u32> = (0..batch.arena().spans().len() as u32).filter(|&row| mask.has(row)).collect();
     assert!(found.iter().all(|&row| batch.live().has(row)), "only live rows match");
@@ -139,7 +139,7 @@ fn a_row_is_a_line() {
 
 #[test]
 fn what_cannot_be_used_is_refused_with_the_reason() {
-    let why = |pattern: &str| Matcher::new(&[pattern], Logic::Or, Field::Line).unwrap_err()[0].why.clone();
+    let why = |pattern: &str| Patterns::new(&[pattern], Logic::Or, Field::Line).unwrap_err()[0].why.clone();
     assert_eq!(why("foo(bar"), "unclosed group, at byte 3");
     assert!(why(r"a\nb").contains("can never match"), "{}", why(r"a\nb"));
     assert!(why("(?=a)").contains("look-around"), "{}", why("(?=a)"));
@@ -147,7 +147,7 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
     assert!(why(&"(".repeat(5000)).contains("nest") || why(&"(".repeat(5000)).contains("unclosed"));
     assert!(why(&format!("{}a{}", "(".repeat(500), ")".repeat(500))).contains("nest"));
     assert!(why(&"a".repeat(PATTERN_LEN + 1)).contains("bytes long"));
-    let bad = Matcher::new(&["ok", "*", "["], Logic::And, Field::Line).unwrap_err();
+    let bad = Patterns::new(&["ok", "*", "["], Logic::And, Field::Line).unwrap_err();
     assert_eq!(bad.iter().map(|b| b.index).collect::<Vec<_>>(), [1, 2]);
 }
 
@@ -166,7 +166,7 @@ fn fields_are_matched_alone() {
     let rows = [r#"{"level":"x","user":"bob","msg":"alice"}"#, "user=alice msg=bob", "bob"];
     let batch = Batch::from_lines("origin", rows);
     let found = |pattern: &str, field: &str| {
-        together(&mut Matcher::new(&[pattern], Logic::Or, Field::parse(field)).unwrap(), &batch)
+        together(&mut Patterns::new(&[pattern], Logic::Or, Field::parse(field)).unwrap(), &batch)
     };
     assert_eq!(found("^bob$", "user"), [0]);
     assert_eq!(found("bob", "message"), [0, 1, 2]);

@@ -2,6 +2,7 @@
 //! the rest of the line. Works on any bytes; garbage has no fields.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::batch::Batch;
 
@@ -112,12 +113,12 @@ fn in_object<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
-fn skip_space(text: &[u8], from: usize) -> usize {
+pub(super) fn skip_space(text: &[u8], from: usize) -> usize {
     from + text.get(from..).map_or(0, |t| t.iter().take_while(|b| b.is_ascii_whitespace()).count())
 }
 
 /// One past the closing quote of the string that opens at `open`.
-fn string_end(text: &[u8], open: usize) -> Option<usize> {
+pub(super) fn string_end(text: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     loop {
         at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
@@ -129,7 +130,7 @@ fn string_end(text: &[u8], open: usize) -> Option<usize> {
 }
 
 /// One past the value that starts at `start`; brackets are only counted, so no depth can hurt.
-fn value_end(text: &[u8], start: usize) -> Option<usize> {
+pub(super) fn value_end(text: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut depth) = (start, 0usize);
     loop {
         match text.get(at)? {
@@ -159,7 +160,7 @@ fn value(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// The inside of a JSON string (RFC 8259, section 7). Unknown escapes stay as they are, lone surrogates become
 /// U+FFFD.
-pub(super) fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
+pub fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
     let mut out = inner[..first].to_vec();
     let mut rest = &inner[first..];
@@ -214,25 +215,44 @@ fn in_pairs<'a>(line: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
     // Nearly every line that lacks the key is done here.
     memchr::memmem::find(line, name)?;
     let mut at = 0;
-    while let Some(equals) = memchr::memchr(b'=', line.get(at..)?).map(|i| at + i) {
-        let key_start =
-            line[at..equals].iter().rposition(|b| is_pair_edge(*b)).map_or(at, |space| at + space + 1);
-        let (start, end, next) = if line.get(equals + 1) == Some(&b'"') {
-            match string_end(line, equals + 1) {
-                Some(end) => (equals + 1, end, end),
-                // An open quote: what follows is ordinary text.
-                None => (equals + 1, word_end(line, equals + 1), equals + 2),
-            }
-        } else {
-            let end = word_end(line, equals + 1);
-            (equals + 1, end, end)
-        };
-        if line[key_start..equals] == *name {
-            return Some(value(&line[start..end]));
+    while let Some(pair) = pair_at(line, at) {
+        if line[pair.key] == *name {
+            return Some(value(&line[pair.value]));
         }
-        at = next;
+        at = pair.next;
     }
     None
+}
+
+/// Where the parts of a `key=value` pair stand; a quoted value with its quotes.
+pub(super) struct Pair {
+    pub(super) key: Range<usize>,
+    pub(super) value: Range<usize>,
+    /// Where the next pair may start.
+    pub(super) next: usize,
+}
+
+/// The first pair at or behind `from`.
+pub(super) fn pair_at(line: &[u8], from: usize) -> Option<Pair> {
+    let equals = memchr::memchr(b'=', line.get(from..)?).map(|i| from + i)?;
+    let key_start =
+        line[from..equals].iter().rposition(|b| is_pair_edge(*b)).map_or(from, |edge| from + edge + 1);
+    let start = equals + 1;
+    let (end, next) = pair_value_end(line, start);
+    Some(Pair { key: key_start..equals, value: start..end, next })
+}
+
+/// Where the value that starts at `start` ends, and where the next pair may start.
+pub(super) fn pair_value_end(line: &[u8], start: usize) -> (usize, usize) {
+    if line.get(start) != Some(&b'"') {
+        let end = word_end(line, start);
+        return (end, end);
+    }
+    match string_end(line, start) {
+        Some(end) => (end, end),
+        // An open quote: what follows is ordinary text.
+        None => (word_end(line, start), start + 1),
+    }
 }
 
 fn is_pair_edge(byte: u8) -> bool {

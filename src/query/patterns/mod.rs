@@ -1,15 +1,16 @@
 //! Regular expressions over whole batches. The text of many rows is searched as one haystack, with the literal
 //! prefilters that such searches live from, and hits are mapped back to rows; row by row only where it must be.
 
-mod options;
-mod pattern;
+pub(super) mod pattern;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-pub use options::{MatchLogic, MatchOptions};
+use pattern::Limits;
 use regex_automata::{Input, meta};
+use regex_syntax::hir::Hir;
 
 use super::lookup::Field;
 use crate::batch::{Batch, Framing, Mask, Span};
@@ -41,21 +42,22 @@ pub struct BadPattern {
 /// searched line by line (it is one line unless its framing allows `\n`): no match reaches over a `\n`, `^` and
 /// `\A` are the start of a line, `$` and `\z` its end or the `\r` before it.
 #[derive(Debug, Clone)]
-pub struct Matcher {
+pub struct Patterns {
     /// With [`Logic::Or`] a single program for all patterns.
     programs: Vec<Program>,
     field: Field,
 }
 
+/// A compiled pattern and what searching with it remembers.
 #[derive(Debug, Clone)]
-struct Program {
+pub(super) struct Program {
     regex: meta::Regex,
     cache: meta::Cache,
     /// Whether rows may be searched together.
     is_local: bool,
 }
 
-impl Matcher {
+impl Patterns {
     /// Compiles `patterns` (at least one) to be searched in `field` of a row.
     ///
     /// # Errors
@@ -65,16 +67,16 @@ impl Matcher {
         patterns: &[P],
         logic: Logic,
         field: Field,
-    ) -> Result<Matcher, Vec<BadPattern>> {
+    ) -> Result<Patterns, Vec<BadPattern>> {
         if patterns.len() > PATTERNS_MAX {
             let why = format!("too many patterns: {}, the most is {PATTERNS_MAX}", patterns.len());
             return Err(vec![BadPattern { index: PATTERNS_MAX, why }]);
         }
         let (mut parsed, mut bad) = (Vec::new(), Vec::new());
         for (index, text) in patterns.iter().enumerate() {
-            match pattern::parse(text.as_ref()) {
+            match pattern::parse(text.as_ref(), false) {
                 Ok(hir) => parsed.push(hir),
-                Err(why) => bad.push(BadPattern { index, why }),
+                Err(refusal) => bad.push(BadPattern { index, why: refusal.located() }),
             }
         }
         if !bad.is_empty() {
@@ -86,19 +88,18 @@ impl Matcher {
         };
         let mut programs = Vec::with_capacity(groups.len());
         for (index, group) in groups.into_iter().enumerate() {
-            let is_local = group.iter().all(pattern::is_local);
-            match pattern::compile(group) {
-                Ok(regex) => programs.push(Program { cache: regex.create_cache(), regex, is_local }),
+            match Program::new(group, pattern::COMPONENT) {
+                Ok(program) => programs.push(program),
                 Err(why) => bad.push(BadPattern { index, why }),
             }
         }
-        if bad.is_empty() { Ok(Matcher { programs, field }) } else { Err(bad) }
+        if bad.is_empty() { Ok(Patterns { programs, field }) } else { Err(bad) }
     }
 
     /// The live rows of `batch` that match. Allocates for the batch, never for a row (but for what a field's
     /// value needs, when it is escaped).
     pub fn matches(&mut self, batch: &Batch) -> Mask {
-        let Matcher { programs, field } = self;
+        let Patterns { programs, field } = self;
         let Some((last, others)) = programs.split_last_mut() else { return batch.mask() };
         if others.is_empty() {
             return last.matches(batch, field);
@@ -119,12 +120,39 @@ impl Matcher {
 }
 
 impl Program {
+    /// A program that finds what any of `patterns` does, or why there can be none.
+    pub(super) fn new(patterns: Vec<Hir>, limits: Limits) -> Result<Program, String> {
+        let is_local = patterns.iter().all(pattern::is_local);
+        let regex = pattern::compile(patterns, limits)?;
+        Ok(Program { cache: regex.create_cache(), regex, is_local })
+    }
+
+    /// Memory of the program, in bytes.
+    pub(super) fn memory_usage(&self) -> usize {
+        self.regex.memory_usage()
+    }
+
     fn matches(&mut self, batch: &Batch, field: &Field) -> Mask {
-        if *field == Field::Line && self.is_local && worth_searching_together(batch) {
-            return self.search_together(batch);
-        }
         let mut mask = batch.mask();
-        for row in batch.live().iter() {
+        let live = batch.live();
+        if *field == Field::Line
+            && self.is_local
+            && worth_searching_together(batch, live.count(), live.bytes(), live.bounds())
+        {
+            let dense = live.is_dense();
+            rows_with(
+                batch,
+                live.bounds(),
+                |text, from| self.find(text, from),
+                |row| {
+                    if dense || live.has(row) {
+                        mask.set(row);
+                    }
+                },
+            );
+            return mask;
+        }
+        for row in live.iter() {
             if self.finds_in_row(batch, row, field) {
                 mask.set(row);
             }
@@ -140,50 +168,59 @@ impl Program {
     }
 
     /// Where the first match at or after `from` ends, or at least one that starts no later.
-    fn find(&mut self, text: &[u8], from: usize) -> Option<usize> {
+    pub(super) fn find(&mut self, text: &[u8], from: usize) -> Option<usize> {
         let input = Input::new(text).range(from..).earliest(true);
         self.regex.search_half_with(&mut self.cache, &input).map(|hit| hit.offset())
     }
 
-    /// Searches the stretch of text that holds all live rows. A match lies within one line, so its end tells the
-    /// row; the search goes on behind that row.
-    fn search_together(&mut self, batch: &Batch) -> Mask {
-        let mut mask = batch.mask();
-        let (first, end) = batch.live().bounds();
-        let spans = &batch.arena().spans()[..end as usize];
-        let (base, text_end) = (spans[first as usize].start(), spans[end as usize - 1].end());
-        // The haystack starts with the first row, so that `^` holds there whatever precedes it.
-        let text = &batch.arena().text()[base..text_end];
-        let dense = batch.live().is_dense();
-        let mut row = first as usize;
-        while let Some(hit) = self.find(text, spans[row].start() - base) {
-            row = row_of(spans, row, base + hit);
-            // A hit before the row lies in lines that are no rows.
-            let in_row = base + hit >= spans[row].start();
-            if in_row && (dense || batch.live().has(row as u32)) {
-                mask.set(row as u32);
-            }
-            row += usize::from(in_row);
-            if row == spans.len() {
-                break;
-            }
-        }
-        mask
+    /// Where the first match at or after `from` stands.
+    pub(super) fn range(&mut self, text: &[u8], from: usize) -> Option<Range<usize>> {
+        self.regex.search_with(&mut self.cache, &Input::new(text).range(from..)).map(|hit| hit.range())
     }
 }
 
-/// Whether searching what lies between live rows costs less than starting a search for each of them.
-fn worth_searching_together(batch: &Batch) -> bool {
-    let live = batch.live();
-    if batch.arena().framing() != Framing::Lines || live.count() < TOGETHER_ROWS_MIN {
+/// Searches the stretch of text that holds the rows `first..end`, and shows the rows that `find` finds something
+/// in. What it finds lies within one line, so that its end tells the row; the search goes on behind that row.
+pub(super) fn rows_with(
+    batch: &Batch,
+    (first, end): (u32, u32),
+    mut find: impl FnMut(&[u8], usize) -> Option<usize>,
+    mut found: impl FnMut(u32),
+) {
+    let spans = &batch.arena().spans()[..end as usize];
+    let (base, text_end) = (spans[first as usize].start(), spans[end as usize - 1].end());
+    // The haystack starts with the first row, so that `^` holds there whatever precedes it.
+    let text = &batch.arena().text()[base..text_end];
+    let mut row = first as usize;
+    while let Some(hit) = find(text, spans[row].start() - base) {
+        row = row_of(spans, row, base + hit);
+        // A hit before the row lies in lines that are no rows.
+        let in_row = base + hit >= spans[row].start();
+        if in_row {
+            found(row as u32);
+        }
+        row += usize::from(in_row);
+        if row == spans.len() {
+            break;
+        }
+    }
+}
+
+/// Whether searching what lies between `count` rows of `bytes` bytes costs less than starting a search for each of
+/// them.
+pub(super) fn worth_searching_together(
+    batch: &Batch,
+    count: u32,
+    bytes: u64,
+    (first, end): (u32, u32),
+) -> bool {
+    if batch.arena().framing() != Framing::Lines || count < TOGETHER_ROWS_MIN {
         return false;
     }
-    let (first, end) = live.bounds();
     let spans = batch.arena().spans();
     let stretch = spans[end as usize - 1].end() - spans[first as usize].start();
     // Starting a search costs about as much as searching a hundred bytes.
-    let alone = live.bytes() + u64::from(live.count()) * 100;
-    alone >= stretch as u64
+    bytes + u64::from(count) * 100 >= stretch as u64
 }
 
 /// The first row at or after `from` that ends at or behind `position`. Hits are often near: it gallops.

@@ -2,6 +2,8 @@
 //! mean the ends of a line. Compiled in two steps, syntax (regex-syntax's HIR) and program (regex-automata's meta
 //! engine, whose searches take time linear in the text whatever the pattern).
 
+use std::ops::Range;
+
 use regex_automata::meta;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Capture, Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange};
@@ -11,10 +13,6 @@ use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 pub(super) const PATTERN_BYTES_MAX: usize = 64 << 10;
 /// Deepest nesting of groups.
 const NEST_MAX: u32 = 100;
-/// Largest compiled program, in bytes.
-const PROGRAM_BYTES_MAX: usize = 8 << 20;
-/// Most memory for states that a search builds on the way, in bytes, per matcher.
-const SEARCH_BYTES_MAX: usize = 2 << 20;
 
 /// The syntax of one pattern, ready for line-wise search; or why it cannot be used, in the words of the parser.
 ///
@@ -22,30 +20,63 @@ const SEARCH_BYTES_MAX: usize = 2 << 20;
 ///   pattern that demands a `\n` is refused, since it could not match any line.
 /// - `^` and `\A` are the start of a line, `$` and `\z` its end. A `\r` before the line's end belongs to the line,
 ///   yet `foo$` finds `foo\r`: the end of a line may take one `\r` with it.
-pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
+pub(in crate::query) fn parse(pattern: &str, ignore_case: bool) -> Result<Hir, Refusal> {
     if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(format!("it is {} bytes long, the most is {PATTERN_BYTES_MAX}", pattern.len()));
+        let why = format!("it is {} bytes long, the most is {PATTERN_BYTES_MAX}", pattern.len());
+        return Err(Refusal { why, span: None });
     }
-    let mut parser = ParserBuilder::new().utf8(false).multi_line(true).nest_limit(NEST_MAX).build();
-    let hir = parser.parse(pattern).map_err(|e| match e {
-        regex_syntax::Error::Parse(e) => located(&e.kind().to_string(), e.span().start.offset),
-        regex_syntax::Error::Translate(e) => located(&e.kind().to_string(), e.span().start.offset),
-        e => e.to_string(),
+    let mut parser = ParserBuilder::new();
+    parser.utf8(false).multi_line(true).nest_limit(NEST_MAX).case_insensitive(ignore_case);
+    let refused = |why: String, span: &regex_syntax::ast::Span| {
+        let span = Some(span.start.offset..span.end.offset);
+        Refusal { why, span }
+    };
+    let hir = parser.build().parse(pattern).map_err(|e| match e {
+        regex_syntax::Error::Parse(e) => refused(e.kind().to_string(), e.span()),
+        regex_syntax::Error::Translate(e) => refused(e.kind().to_string(), e.span()),
+        e => Refusal { why: e.to_string(), span: None },
     })?;
-    by_line(&hir)
+    by_line(&hir).map_err(|why| Refusal { why, span: None })
 }
 
-fn located(why: &str, offset: usize) -> String {
-    format!("{why}, at byte {offset}")
+/// Why a pattern cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::query) struct Refusal {
+    /// In the words of the parser.
+    pub(in crate::query) why: String,
+    /// Which bytes of the pattern, if not all.
+    pub(in crate::query) span: Option<Range<usize>>,
 }
+
+impl Refusal {
+    /// The reason with the place in words.
+    pub(super) fn located(self) -> String {
+        match self.span {
+            Some(span) => format!("{}, at byte {}", self.why, span.start),
+            None => self.why,
+        }
+    }
+}
+
+/// Bounds of a program, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::query) struct Limits {
+    /// The compiled program.
+    pub(in crate::query) program: usize,
+    /// States that a search builds on the way.
+    pub(in crate::query) search: usize,
+}
+
+/// The bounds for the patterns of a component, of which a configuration has few.
+pub(super) const COMPONENT: Limits = Limits { program: 8 << 20, search: 2 << 20 };
 
 /// One program that matches where any of `patterns` does.
-pub(super) fn compile(patterns: Vec<Hir>) -> Result<meta::Regex, String> {
+pub(in crate::query) fn compile(patterns: Vec<Hir>, limits: Limits) -> Result<meta::Regex, String> {
     let config = meta::Config::new()
         .utf8_empty(false)
         .which_captures(regex_automata::nfa::thompson::WhichCaptures::Implicit)
-        .nfa_size_limit(Some(PROGRAM_BYTES_MAX))
-        .hybrid_cache_capacity(SEARCH_BYTES_MAX);
+        .nfa_size_limit(Some(limits.program))
+        .hybrid_cache_capacity(limits.search);
     meta::Builder::new().configure(config).build_from_hir(&Hir::alternation(patterns)).map_err(|e| {
         match e.size_limit() {
             Some(limit) => {
@@ -58,7 +89,7 @@ pub(super) fn compile(patterns: Vec<Hir>) -> Result<meta::Regex, String> {
 
 /// Whether the program may run over many lines at once. These three look at whole characters around them, and next
 /// to bytes that are no UTF-8 the engine's answer depends on what stands up to four bytes before.
-pub(super) fn is_local(hir: &Hir) -> bool {
+pub(in crate::query) fn is_local(hir: &Hir) -> bool {
     let looks = hir.properties().look_set();
     ![Look::WordUnicodeNegate, Look::WordStartHalfUnicode, Look::WordEndHalfUnicode]
         .into_iter()
