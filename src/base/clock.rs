@@ -35,6 +35,11 @@ pub fn unix_nanos() -> i64 {
     nanos.saturating_add(WALL_SHIFT_NANOS.load(Ordering::Relaxed))
 }
 
+/// Wall-clock time now, as calendars reckon.
+pub fn timestamp() -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(unix_nanos().into()).unwrap_or_default()
+}
+
 /// Wall-clock time as local file systems stamp files with it: a file that is made after this call is never older
 /// than what it returned. The precise clock is ahead of it by up to a tick.
 pub fn file_time() -> SystemTime {

@@ -88,6 +88,9 @@ pub struct QuickArgs {
     /// Drop lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
+    /// Keep only lines that a query finds, such as 'level:error service:api'; repeated, all of them
+    #[arg(long, value_name = "QUERY")]
+    pub query: Vec<String>,
     /// Write the lines to standard output
     #[arg(long)]
     pub output_stdout: bool,

@@ -9,8 +9,9 @@ use crate::config::{
     ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions, RootOptions,
     Section, Table,
 };
+use crate::filters::query::QueryFilter;
 use crate::flow::{
-    Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
+    Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, QueryOption, SinkFactory, SinkOptions, Site,
     SourceFactory,
 };
 use crate::net::EntranceConfig;
@@ -141,12 +142,12 @@ fn sections(node: &Node, at: &Path, kind: ComponentKind) -> Vec<Section> {
     written.iter().enumerate().filter_map(read).collect()
 }
 
-/// What decides how a component works. A sink's buffer and filters lie before it and are compared by themselves.
+/// What decides how a component works. A sink's buffer, filters and `when` lie before it and are compared by themselves.
 fn config_of(section: &Section, place: &Place<'_>) -> Node {
     if place.kind != ComponentKind::Sink {
         return section.node.clone();
     }
-    let own = without(&section.node, &["buffer", "filters"]);
+    let own = without(&section.node, &["buffer", "filters", "when"]);
     match place.format_written.filter(|_| own.get("format").is_none()) {
         None => own,
         Some(format) => {
@@ -154,6 +155,25 @@ fn config_of(section: &Section, place: &Place<'_>) -> Node {
             let all = entries.iter().map(|e| (e.key.clone(), e.node.clone()));
             Node::table(all.chain([("format".to_owned(), format.clone())]))
         }
+    }
+}
+
+/// A sink's `when` is a filter before its others, and counts as one.
+fn when_filter(
+    when: &QueryOption,
+    section: &Section,
+    index: usize,
+    place: &Place<'_>,
+) -> Planned<FilterFactory> {
+    let filter = QueryFilter::new(&when.0);
+    let site =
+        Site { pipeline: place.pipeline.clone(), kind: ComponentKind::Filter, index, type_name: "when" };
+    Planned {
+        site: Arc::new(site),
+        config: Arc::new(section.node.get("when").cloned().unwrap_or_else(Node::empty)),
+        claims: Arc::new([]),
+        placement: Placement::Task,
+        make: Arc::new(move || Box::new(filter.clone())),
     }
 }
 
@@ -231,7 +251,9 @@ impl Planner<'_> {
         let descriptor = self.descriptor(section, place.kind)?;
         let Build::Sink(build) = descriptor.build else { return None };
         let (sink, shared) = self.component(section, place, descriptor, build, SinkOptions::read)?;
-        let filters = self.filters(&shared.filters, first_filter, place);
+        let mut filters: Vec<_> =
+            shared.when.iter().map(|when| when_filter(when, section, first_filter, place)).collect();
+        filters.extend(self.filters(&shared.filters, first_filter + filters.len(), place));
         let buffer = BufferPlan::new(&shared.buffer, section, self.diagnostics)?;
         Some(PlannedSink { sink, filters, buffer })
     }
