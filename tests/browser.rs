@@ -98,6 +98,8 @@ async fn live_rows_are_filtered_and_mistakes_are_shown_in_place() {
     let problem = browser.text("problem").await;
     assert!(problem.contains("status:>=") && problem.contains("nothing follows `>=`"), "{problem}");
     assert!(problem.contains("expected a number"), "{problem}");
+    browser.query("user:ann AND (status:200").await;
+    browser.until("the place is marked", "$('problem').querySelector('mark')?.textContent === '('").await;
     assert_eq!(
         browser.value("[page.view.count, $('state').innerText, $('q').getAttribute('aria-invalid')]").await,
         json!([24, "live", "true"])

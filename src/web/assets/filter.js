@@ -62,7 +62,7 @@ export class Filter {
     this.input.classList.remove("busy");
     const box = $("problem");
     box.replaceChildren();
-    const at = problem.at;
+    const at = problem.position;
     const query = wish.filter.q;
     this.wrong = problem.status === 400;
     if (this.wrong && query) {
