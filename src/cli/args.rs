@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::login::AskArgs;
 use super::tail::args::TailArgs;
 use super::terminal::ColorWhen;
+use crate::base::units::parse_duration;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -228,6 +230,31 @@ Exits with 1 if it is not ready, with 69 if there is no answer.")]
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Find what breaks a stream between a server and its clients
+    #[command(after_help = "\
+Examples:
+  weir doctor https://logs.example.com/app/stream
+  weir doctor --token-file token --duration 2m https://logs.example.com/app/stream
+  weir doctor --origin https://dashboard.example.com https://logs.example.com
+  weir doctor                            what a weir that is started here would meet
+
+Asks as a browser does, several times, and tells from what comes, and when: proxies that hold events back, pack
+them, or end what is silent; redirects to a login; certificates; limits; clocks; Last-Event-ID that is lost.
+Each fault comes with its cure for nginx, Apache, Caddy, HAProxy or Cloudflare. Takes up to a minute, unless
+--duration says otherwise. Exits with 0 if streams get through, with 1 if something breaks them.")]
+    Doctor {
+        /// How long to watch a stream, to find what ends it; by default until two signs of life have come
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        duration: Option<Duration>,
+        /// Whether pages from there may read it, such as https://dashboard.example.com
+        #[arg(long, value_name = "ORIGIN")]
+        origin: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
     /// Look into disk buffers, verify or repair them
     #[command(after_help = "\
 Examples:
@@ -310,6 +337,12 @@ Examples:
         #[command(subcommand)]
         what: Generate,
     },
+}
+
+/// A duration with its unit, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// What `weir tls` makes.

@@ -141,6 +141,39 @@ impl Base {
         Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned(), tls, login, shown: None })
     }
 
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What is believed, if it is encrypted.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.tls.as_ref()
+    }
+
+    /// The certificate to show, with its key.
+    pub(super) fn shown(&self) -> Option<&(PathBuf, PathBuf)> {
+        self.shown.as_ref()
+    }
+
+    /// The line of the header that says who asks; empty if nobody does.
+    pub(super) fn login_line(&self) -> String {
+        self.login.header_line()
+    }
+
+    /// The value of the header `Host`: with the port where it is not the usual one.
+    pub(super) fn host_header(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        let whole = self.authority();
+        let end = format!(":{}", self.port);
+        if self.port == usual { whole.trim_end_matches(&end).to_owned() } else { whole }
+    }
+
     /// Asks for a path.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod banner;
 pub mod buffer;
 pub mod check;
 pub mod config_source;
+pub mod doctor;
 pub mod effective;
 pub mod exit;
 pub mod generate;
@@ -98,6 +99,9 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Doctor { duration, origin, json, ask }) => {
+            doctor::run(&ask, &doctor::Wanted { duration, origin, json }, &files, terminal)
+        }
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
         Some(Command::Init { list: true, .. }) => init::list(),
