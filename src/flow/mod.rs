@@ -10,6 +10,8 @@ pub mod disk;
 mod gather;
 #[cfg(test)]
 mod gather_tests;
+mod lease;
+mod ledger;
 mod limit;
 mod links;
 mod memory;
@@ -31,6 +33,7 @@ pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Sourc
 pub use context::{Health, LastError, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
 pub use gather::{Gather, GatherLimits, Gathered};
+pub use lease::Lease;
 pub use limit::TokenBucket;
 pub use links::{Link, Links};
 pub use memory::Memory;
