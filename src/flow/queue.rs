@@ -292,6 +292,7 @@ impl Queue {
 
     fn receive(&self, batch: &Batch) {
         self.meter.received(batch.events(), batch.bytes());
+        self.meter.tap().show(batch);
     }
 
     fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {
