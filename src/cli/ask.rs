@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::config_source::ConfigSource;
+use super::control;
 use super::exit::{Exit, Failure};
 use super::http_get::{Answer, Base};
 use super::https::Trust;
@@ -13,7 +14,21 @@ use super::terminal::{self, Terminal};
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
 
-fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
+/// Whom a question goes to: the URL, the socket or process that was named, else the configuration's server.
+///
+/// # Errors
+/// When the arguments contradict each other, or nobody is found.
+pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
+    if ask.local.names_one() {
+        let url_too = ask.url.is_some() || ask.token_file.is_some() || ask.cert.is_some();
+        return if url_too {
+            Err(Failure::usage(
+                "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
+            ))
+        } else {
+            control::find(&ask.local, source.environment())
+        };
+    }
     let configured = || {
         let (listen, certificate) = source.listen();
         Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
@@ -28,13 +43,29 @@ fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     }
 }
 
+/// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control
+/// socket of the weir that runs.
+fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
+    let base = base(ask, source)?;
+    let answer = base.get(path);
+    let anybody = ask.url.is_none() && ask.token_file.is_none() && ask.cert.is_none();
+    let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
+    if silent && anybody && !ask.local.names_one() {
+        match control::find(&ask.local, source.environment()) {
+            Ok(local) => return local.get(path).map(|answer| (local, answer)),
+            Err(several) if several.exit == Exit::USAGE => return Err(several),
+            Err(_) => {}
+        }
+    }
+    answer.map(|answer| (base, answer))
+}
+
 /// Asks whether it is ready; says why not.
 ///
 /// # Errors
 /// With exit code 69 when there is no answer, and 1 when it is not ready.
 pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
-    let base = base(ask, source)?;
-    let answer = base.get("/readyz")?;
+    let (base, answer) = get(ask, source, "/readyz")?;
     if answer.status == 200 {
         return Ok(Exit::OK);
     }
@@ -43,7 +74,7 @@ pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
 }
 
 /// What an answer says of the components that are not ready, and otherwise of itself.
-fn why_not(body: &[u8]) -> String {
+pub(super) fn why_not(body: &[u8]) -> String {
     let Ok(json) = serde_json::from_slice::<Value>(body) else {
         return String::from_utf8_lossy(body).into_owned();
     };
@@ -62,8 +93,7 @@ fn why_not(body: &[u8]) -> String {
 /// # Errors
 /// With exit code 69 when there is no answer, or not the answer of a weir.
 pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
-    let base = base(ask, source)?;
-    let answer = base.get("/status")?;
+    let (base, answer) = get(ask, source, "/status")?;
     if matches!(answer.status, 401 | 403 | 429) {
         return Err(refused(&base, &answer));
     }
@@ -84,7 +114,7 @@ pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Termin
 }
 
 /// The failure where a guard does not let in who asks.
-fn refused(base: &Base, answer: &Answer) -> Failure {
+pub(super) fn refused(base: &Base, answer: &Answer) -> Failure {
     let why = why_not(&answer.body);
     let failure =
         Failure::new(Exit::UNAVAILABLE, format!("{base} does not answer: {why} (status {})", answer.status));

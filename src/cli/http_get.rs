@@ -1,7 +1,7 @@
 //! One HTTP/1.1 GET (RFC 9112), with TLS or without, enough to ask a running weir how it is. Time and the size of
 //! the answer are bounded.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::exit::{Exit, Failure};
 use super::https::{Connection, Trust};
 use super::login::Login;
-use crate::base::clock;
+use crate::base::clock::{self, Instant};
+use crate::net::control::socket::connect_to;
 
 /// The longest wait for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,9 +37,17 @@ pub struct Base {
     login: Login,
     /// The certificate to show under `https`, with its key.
     shown: Option<(PathBuf, PathBuf)>,
+    /// The Unix socket to ask on instead of an address.
+    socket: Option<PathBuf>,
 }
 
 impl Base {
+    /// The weir that listens on a control socket.
+    pub fn of_socket(path: PathBuf) -> Base {
+        let nowhere = crate::config::Listen { host: "localhost".to_owned(), port: 80 };
+        Base { socket: Some(path), ..Base::of_listen(&nowhere, None) }
+    }
+
     /// The address as configured; one that means "all addresses" is asked on this machine.
     pub fn of_listen(listen: &crate::config::Listen, tls: Option<Trust>) -> Base {
         let host = match listen.host.as_str() {
@@ -53,6 +62,7 @@ impl Base {
             tls,
             login: Login::default(),
             shown: None,
+            socket: None,
         }
     }
 
@@ -113,7 +123,15 @@ impl Base {
             format!("{authority}:{}", if tls.is_some() { 443 } else { 80 })
         };
         let listen = crate::config::Listen::parse(&full).map_err(|why| wrong(&why))?;
-        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned(), tls, login, shown: None })
+        Ok(Base {
+            host: listen.host,
+            port: listen.port,
+            prefix: path.to_owned(),
+            tls,
+            login,
+            shown: None,
+            socket: None,
+        })
     }
 
     /// Asks for a path.
@@ -121,52 +139,39 @@ impl Base {
     /// # Errors
     /// With exit code 69 when nobody answers, or what answers does not speak HTTP.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.exchange(path).map_err(|e| {
-            let why = match e.kind() {
-                io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-                _ => e.to_string(),
-            };
-            let hint = match &self.tls {
-                Some(Trust::System) if why.contains("certificate") => {
-                    "name the authority's certificate in the variable SSL_CERT_FILE"
-                }
-                _ => "is weir running? give its URL as an argument if it listens elsewhere",
-            };
-            Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)
-        })
+        self.exchange(path).map_err(|e| self.unanswered(&e))
+    }
+
+    /// The failure where there is no answer.
+    pub(super) fn unanswered(&self, e: &io::Error) -> Failure {
+        let why = match e.kind() {
+            io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+            _ => e.to_string(),
+        };
+        let hint = match &self.tls {
+            _ if self.socket.is_some() => "without --socket, the weir that runs is found by itself",
+            Some(Trust::System) if why.contains("certificate") => {
+                "name the authority's certificate in the variable SSL_CERT_FILE"
+            }
+            _ => "is weir running? give its URL as an argument if it listens elsewhere",
+        };
+        Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)
     }
 
     fn exchange(&self, path: &str) -> io::Result<Answer> {
         let deadline = clock::now() + PATIENCE;
         let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
-        let mut stream = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            stream = TcpStream::connect_timeout(&address, left());
-            if stream.is_ok() {
-                break;
-            }
-        }
-        let socket = stream?;
-        socket.set_write_timeout(Some(left()))?;
-        socket.set_read_timeout(Some(left()))?;
-        let mut stream = Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())?;
+        let mut stream = self.connect(deadline)?;
         // One write: a request in pieces may find the connection closed halfway.
-        let request = format!(
-            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\n{}Connection: close\r\n\r\n",
-            self.prefix,
-            self.authority(),
-            env!("CARGO_PKG_VERSION"),
-            self.login.header_line()
-        );
-        stream.write_all(request.as_bytes())?;
+        stream.write_all(self.request(path, "1.1").as_bytes())?;
         let mut raw = Vec::new();
         let mut chunk = [0; 16 * 1024];
         loop {
             if clock::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            stream.socket().set_read_timeout(Some(left()))?;
+            stream.set_timeouts(Some(left()))?;
             let n = match stream.read(&mut chunk) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -183,6 +188,37 @@ impl Base {
         parse_answer(&raw).ok_or_else(|| io::Error::other("the answer is not HTTP"))
     }
 
+    /// A request for `path` in that version of HTTP.
+    pub(super) fn request(&self, path: &str, version: &str) -> String {
+        format!(
+            "GET {}{path} HTTP/{version}\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\n{}Connection: close\r\n\r\n",
+            self.prefix,
+            self.authority(),
+            env!("CARGO_PKG_VERSION"),
+            self.login.header_line()
+        )
+    }
+
+    pub(super) fn connect(&self, deadline: Instant) -> io::Result<Connection> {
+        let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
+        if let Some(path) = &self.socket {
+            let connection = Connection::Local(connect_to(path)?);
+            connection.set_timeouts(Some(left()))?;
+            return Ok(connection);
+        }
+        let mut stream = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&address, left());
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let socket = stream?;
+        socket.set_write_timeout(Some(left()))?;
+        socket.set_read_timeout(Some(left()))?;
+        Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())
+    }
+
     fn authority(&self) -> String {
         crate::config::Listen { host: self.host.clone(), port: self.port }.to_string()
     }
@@ -191,6 +227,9 @@ impl Base {
 /// The URL without a slash at its end.
 impl std::fmt::Display for Base {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(path) = &self.socket {
+            return write!(f, "unix:{}", path.display());
+        }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
     }

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
+use super::control::SocketArgs;
 use super::exit::{Exit, Failure};
 use crate::net::query_string;
 
@@ -28,6 +29,9 @@ pub struct AskArgs {
     /// Private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub local: SocketArgs,
 }
 
 /// What goes into the header `Authorization`.

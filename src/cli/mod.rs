@@ -7,11 +7,13 @@ pub mod banner;
 pub mod buffer;
 pub mod check;
 pub mod config_source;
+pub mod control;
 pub mod effective;
 pub mod exit;
 pub mod generate;
 pub mod hash;
 pub mod http_get;
+pub mod http_stream;
 pub mod https;
 pub mod list;
 pub mod logging;
@@ -24,6 +26,7 @@ pub mod service;
 pub mod signals;
 pub mod status_line;
 pub mod status_table;
+pub mod tap;
 pub mod terminal;
 pub mod tls;
 pub mod unseen;
@@ -91,6 +94,7 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Config) => effective::run(&files),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
         Some(Command::Tls { what }) => tls::run(&what),
@@ -106,9 +110,11 @@ fn misplaced(cli: &Cli, overrides: &[Override], command: &Command) -> Result<(),
         return Err(Failure::usage("the flags for one pipeline are for `weir run`"));
     }
     let (reads_files, reads_overrides) = match command {
-        Command::List { .. } | Command::Hash { .. } | Command::Generate { .. } | Command::Tls { .. } => {
-            (false, false)
-        }
+        Command::List { .. }
+        | Command::Hash { .. }
+        | Command::Generate { .. }
+        | Command::Tls { .. }
+        | Command::Tap(_) => (false, false),
         Command::Demo => (false, true),
         _ => (true, true),
     };

@@ -285,7 +285,9 @@ mod tests {
         let (mut reader, before) = reader(ALL);
         let after = Arc::<Meter>::default();
         reader.watch(vec![before.clone(), after.clone()]);
-        assert!(reader.watches(&[before.clone(), after.clone()]) && !reader.watches(&[after.clone()]));
+        assert!(
+            reader.watches(&[before.clone(), after.clone()]) && !reader.watches(std::slice::from_ref(&after))
+        );
         after.tap().show(&numbers(0, 1));
         assert_eq!(reader.next().await.unwrap().place, 1);
         reader.watch(vec![after.clone()]);

@@ -22,7 +22,7 @@ const BACKLOG: i32 = 64;
 /// A control socket. Dropped, its file is removed if it is still this one.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: Option<UnixListener>,
+    listener: UnixListener,
     path: PathBuf,
     identity: (u64, u64),
 }
@@ -47,7 +47,7 @@ impl ControlSocket {
             _ => {}
         }
         let (listener, identity) = bind_private(&dir, &parent, &name, &path)?;
-        Ok(ControlSocket { listener: Some(listener), path, identity })
+        Ok(ControlSocket { listener, path, identity })
     }
 
     /// Where it is.
@@ -55,9 +55,12 @@ impl ControlSocket {
         &self.path
     }
 
-    /// The socket itself, once.
-    pub fn take_listener(&mut self) -> Option<UnixListener> {
-        self.listener.take()
+    /// The socket itself, to accept on; it does not block.
+    ///
+    /// # Errors
+    /// When the process may open nothing more.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
     }
 }
 
