@@ -160,6 +160,17 @@ answers there, the weir that runs on this machine, by its control socket.")]
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Watch a running weir: pipelines and components with their rates, drops, queues and errors
+    #[command(after_help = "\
+Examples:
+  weir top
+  weir top --pid 1234
+  weir top https://ann:secret@logs.example.com
+  weir top --once                        one frame, as text
+
+Without URL, finds the weir that runs on this machine by its control socket. Keys: arrows or j k move,
+enter opens, t shows what passes the component, s sorts, p pauses, ? helps, q quits.")]
+    Top(TopArgs),
     /// Show what a component of a running weir puts out, live, without touching its flow
     #[command(after_help = "\
 Examples:
@@ -242,6 +253,17 @@ Examples:
         #[command(subcommand)]
         what: Generate,
     },
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Print one frame and end
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub ask: AskArgs,
 }
 
 /// Arguments of `tap`.

@@ -20,8 +20,7 @@ const WHY_CHARS_MAX: usize = 1000;
 /// When the arguments contradict each other, or nobody is found.
 pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     if ask.local.names_one() {
-        let url_too = ask.url.is_some() || ask.token_file.is_some() || ask.cert.is_some();
-        return if url_too {
+        return if !ask.is_anybody() {
             Err(Failure::usage(
                 "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
             ))
@@ -48,9 +47,8 @@ pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
 fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
     let base = base(ask, source)?;
     let answer = base.get(path);
-    let anybody = ask.url.is_none() && ask.token_file.is_none() && ask.cert.is_none();
     let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
-    if silent && anybody && !ask.local.names_one() {
+    if silent && ask.is_anybody() && !ask.local.names_one() {
         match control::find(&ask.local, source.environment()) {
             Ok(local) => return local.get(path).map(|answer| (local, answer)),
             Err(several) if several.exit == Exit::USAGE => return Err(several),

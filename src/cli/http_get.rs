@@ -66,6 +66,11 @@ impl Base {
         }
     }
 
+    /// Whether it is asked on its control socket.
+    pub(super) fn is_local(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Asks as somebody.
     #[must_use]
     pub fn as_user(mut self, login: Login) -> Base {

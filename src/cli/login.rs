@@ -16,7 +16,7 @@ use crate::net::query_string;
 const TOKEN_BYTES_MAX: u64 = 8192;
 
 /// Whom to ask, and as whom.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub struct AskArgs {
     /// Where it listens; may hold a login: http://USER:PASSWORD@HOST:PORT
     pub url: Option<String>,
@@ -32,6 +32,13 @@ pub struct AskArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
     pub local: SocketArgs,
+}
+
+impl AskArgs {
+    /// Whether neither a URL nor a login was given.
+    pub(super) fn is_anybody(&self) -> bool {
+        self.url.is_none() && self.token_file.is_none() && self.cert.is_none()
+    }
 }
 
 /// What goes into the header `Authorization`.

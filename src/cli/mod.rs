@@ -29,6 +29,7 @@ pub mod status_table;
 pub mod tap;
 pub mod terminal;
 pub mod tls;
+pub mod top;
 pub mod unseen;
 pub mod usage;
 
@@ -94,6 +95,7 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Config) => effective::run(&files),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Top(args)) => top::run(&args, &files, terminal),
         Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
