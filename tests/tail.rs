@@ -505,7 +505,7 @@ fn logs_of_real_systems_are_shown_whole() {
                     part.split_once('m').unwrap().1
                 });
             }
-            assert_eq!(plain, line.trim_end_matches('\r').replace('\u{fffd}', "\u{fffd}"), "{name}");
+            assert_eq!(plain, line.trim_end_matches('\r'), "{name}");
             lines += 1;
         }
         assert_eq!(lines, text.lines().count(), "{name}");
