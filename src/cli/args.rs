@@ -89,6 +89,9 @@ pub struct QuickArgs {
     /// Drop lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
+    /// Keep only lines that a query finds, such as 'level:error service:api'; repeated, all of them
+    #[arg(long, value_name = "QUERY")]
+    pub query: Vec<String>,
     /// Write the lines to standard output
     #[arg(long)]
     pub output_stdout: bool,
@@ -123,13 +126,49 @@ Examples:
 Examples:
   weir check
   weir check -c pipelines.toml -c /etc/weir.d
-  weir check --format github              annotations in a pull request
+  weir check staging.toml production.toml  each by itself
+  weir check docs README.md                the TOML blocks of Markdown, at their own lines
+  weir check --format github               annotations in a pull request
+
+-c merges what it names, as a run does, with variables and flags on top. PATHs are checked as they are written: a
+directory with all *.toml and Markdown files below it, a file of a directory also if it is only part of a
+configuration. A block of Markdown may be an excerpt; one that begins with ```toml,ignore is left out.
 
 Exits with 0 if there are no errors, with 1 if there are.")]
     Check {
+        /// Files and directories to check, each file by itself, instead of the configuration
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
         /// How findings are written
         #[arg(long, value_name = "FORMAT", default_value = "human")]
         format: CheckFormat,
+    },
+    /// Run the [[tests]] of a configuration: lines in, and what has to come out
+    #[command(after_help = "\
+Examples:
+  weir test
+  weir test -c /etc/weir.d --filter errors --verbose
+  weir test --format junit > weir-tests.xml
+
+A test in the configuration:
+  [[tests]]
+  name = \"errors reach the alert sink\"
+  inputs = [{ at = \"app\", lines = [\"ERROR disk full\", \"INFO started\"] }]
+  outputs = [{ at = \"app.sinks.1\", lines = [\"ERROR disk full\"] }]
+  drops = [{ at = \"app.sinks.1.filters.0\", count = 1 }]
+
+Nothing is read or sent: lines enter the real filters, under a clock of the test's own. Exits with 0 if all
+tests pass, with 1 if one fails, with 78 if the configuration is wrong, with 66 if it holds no test.")]
+    Test {
+        /// Only tests whose name holds this text; may be repeated
+        #[arg(long, value_name = "NAME")]
+        filter: Vec<String>,
+        /// How results are written
+        #[arg(long, value_name = "FORMAT", default_value = "human")]
+        format: TestFormat,
+        /// Show what each stage did for tests that pass, too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Show the effective configuration, each value with where it came from
     #[command(after_help = "\
@@ -218,6 +257,30 @@ Examples:
     Tls {
         #[command(subcommand)]
         what: Tls,
+    },
+    /// Write a commented configuration to begin with
+    #[command(after_help = "\
+Examples:
+  weir init                              pipelines.toml: read files, filter, watch live
+  weir init --list                       what else there is
+  weir init forward -o /etc/weir/pipelines.toml
+  weir init split -o - | less            only look at it
+
+Every recipe passes `weir check`, runs as it is and holds tests for `weir test`. A file that exists is left as it
+is, with exit code 73, unless --force is given.")]
+    Init {
+        /// Which one; --list shows them [default: start]
+        #[arg(conflicts_with = "list")]
+        recipe: Option<String>,
+        /// Where it is written; - is standard output
+        #[arg(short, long, value_name = "FILE", default_value = "pipelines.toml")]
+        output: PathBuf,
+        /// Replace the file if it exists
+        #[arg(long)]
+        force: bool,
+        /// Show the recipes
+        #[arg(long)]
+        list: bool,
     },
     /// Hash a password or make a token, for the option `auth`
     #[command(after_help = "\
@@ -373,9 +436,14 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// The man page, in roff
-    #[command(after_help = "Examples:\n  weir generate man | man -l -")]
-    Man,
+    /// The man pages, in roff: all commands on one page, or a page for each command
+    #[command(after_help = "Examples:\n  weir generate man | man -l -\n  \
+        weir generate man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write weir.1, weir-run.1 and so on into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// The JSON schema of the configuration, for editors
     #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
     Schema,
@@ -393,6 +461,17 @@ pub enum CheckFormat {
     Json,
     /// Workflow commands, which GitHub shows at the line
     Github,
+}
+
+/// How `test` writes its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// A line for each; of those that fail, what came and what each stage did
+    Human,
+    /// One JSON object
+    Json,
+    /// The XML of JUnit's reports
+    Junit,
 }
 
 /// How `hash` hashes.

@@ -17,6 +17,7 @@ mod meter;
 mod outlet;
 #[cfg(test)]
 mod outlet_tests;
+mod query_option;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -35,6 +36,7 @@ pub use links::{Link, Links};
 pub use memory::Memory;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Course, Intake, Outlet, RateLimit};
+pub use query_option::QueryOption;
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use retry::RetrySchedule;
 pub use shared_options::SinkOptions;

@@ -449,6 +449,17 @@ impl Inlet {
         }
     }
 
+    /// Waits until nothing more will come, whatever waits. Cancel-safe.
+    pub async fn closed(&self) {
+        loop {
+            let readable = self.queue.readable.notified();
+            if self.queue.is_closed() {
+                return;
+            }
+            readable.await;
+        }
+    }
+
     /// Whether nothing waits and nothing more will come, to this inlet.
     pub fn is_finished(&self) -> bool {
         if self.is_released() {

@@ -6,7 +6,7 @@ use super::Query;
 use super::fields::{self, Value};
 use super::patterns::Program;
 use super::plan::{Check, Condition, Node, Place};
-use crate::batch::{Batch, Level, Timestamp, detect};
+use crate::batch::{Batch, Level, Mask, Timestamp, detect};
 
 /// Runs a query. Owns what searching remembers: one per task; clone it for another.
 #[derive(Debug, Clone)]
@@ -155,10 +155,22 @@ impl Matcher {
 
     /// Clears the rows of the batch's selection that do not match. `now` decides what `now-15m` is.
     pub fn keep(&mut self, batch: &mut Batch, now: jiff::Timestamp) {
+        let mask = self.mask(batch, now);
+        batch.narrow(mask);
+    }
+
+    /// The live rows of a batch that match.
+    pub fn mask(&mut self, batch: &Batch, now: jiff::Timestamp) -> Mask {
         let now = nanos(now);
         let Matcher { query, programs } = self;
         let plan = query.plan();
-        batch.retain(|batch, row| holds(&plan.root, &plan.conditions, Row::of(batch, row), now, programs));
+        let mut mask = batch.mask();
+        for row in batch.live().iter() {
+            if holds(&plan.root, &plan.conditions, Row::of(batch, row), now, programs) {
+                mask.set(row);
+            }
+        }
+        mask
     }
 
     /// Whether one line outside a batch matches. `received` stands in for its time where it has none, and is now.
