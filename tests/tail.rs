@@ -439,6 +439,7 @@ fn streams_are_chosen_there_and_shown_here() {
     assert_eq!(run(&["-n", "1", &format!("{app}/stream")]), "2026-11-21 10:00:02 ERROR three\n");
     assert_eq!(run(&["-l", "error", &app]), "2026-11-21 10:00:02 ERROR three\n");
     assert_eq!(run(&["-i", "o+ne", &app]), "2026-11-21 10:00:00 INFO one\n");
+    assert_eq!(run(&["-q", "three AND level:>=warn", &app]), "2026-11-21 10:00:02 ERROR three\n");
     assert_eq!(run(&["--since", "2026-11-21T10:00:01", &app]), "2026-11-21 10:00:02 ERROR three\n");
     let pretty = run(&["-o", "pretty", &all]);
     assert!(pretty.contains("web | 2026-11-21 10:00:01.000Z WARN  two path=/x"), "{pretty}");
