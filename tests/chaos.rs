@@ -1,7 +1,7 @@
 //! `kill -9` at random moments over tailing under rotation, a disk buffer and a receiver that misbehaves, with
-//! reloads that change the sink, and SIGSTOP, in between: every line arrives. Over HTTP nothing may be missing; over plain TCP only what a dying
-//! receiver's own socket had taken. `CHAOS_ROUNDS=200 cargo test --release --test chaos -- --nocapture` is the long
-//! form.
+//! reloads that change the sink, and SIGSTOP, in between: every line arrives. Over HTTP nothing may be missing; over
+//! plain TCP only what a dying receiver's own socket had taken. `CHAOS_ROUNDS=200 cargo test --release --test chaos --
+//! --nocapture` is the long form.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::print_stdout, reason = "the count of repeats is what this test states")]
