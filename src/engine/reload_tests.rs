@@ -347,10 +347,10 @@ async fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
     let (shared, shutdown) = (Arc::new(Shared::default()), Shutdown::new());
     let mut services = services(&shared);
     // As on a file server that is away; it ends with the test.
-    let (_hold, hangs) = std::sync::mpsc::channel::<()>();
-    let (hangs, (reads, mut reading)) = (Mutex::new(hangs), tokio::sync::mpsc::unbounded_channel());
+    let (_hold, hangs) = std::sync::mpsc::sync_channel::<()>(1);
+    let (hangs, (reads, mut reading)) = (Mutex::new(hangs), tokio::sync::mpsc::channel(4));
     services.load = Some(Arc::new(move || {
-        reads.send(()).ok();
+        reads.try_send(()).ok();
         hangs.lock().unwrap().recv().ok();
         Err(Vec::new())
     }));
