@@ -86,7 +86,7 @@ impl Browser {
     async fn try_value(&self, expression: &str) -> Result<Value, String> {
         let script = format!(
             "const done = arguments[arguments.length - 1];
-             const main = document.querySelector('script[type=module]').src;
+             const main = performance.getEntriesByType('resource').find((one) => one.name.endsWith('/main.js')).name;
              const $ = (id) => document.getElementById(id);
              const load = (name) => import(main.replace('main.js', name));
              import(main).then(async ({{ page, filter, controls, keys, status, tabs }}) => ({expression}))
@@ -180,6 +180,12 @@ impl Browser {
         assert!(bad.is_empty(), "the console has: {bad:#?}");
         let asked = self.value("performance.getEntriesByType('resource').map((entry) => entry.name)").await;
         let asked: Vec<String> = serde_json::from_value(asked).unwrap();
+        // A login may stand in the address.
+        let plain = |url: &String| match url.split_once('@') {
+            Some((_, rest)) => format!("http://{rest}"),
+            None => url.clone(),
+        };
+        let asked: Vec<String> = asked.iter().map(plain).collect();
         let foreign: Vec<_> =
             asked.iter().filter(|url| !url.starts_with(origin) && !url.starts_with("data:")).collect();
         assert!(foreign.is_empty() && !asked.is_empty(), "asked elsewhere: {foreign:?}");
