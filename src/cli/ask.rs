@@ -7,39 +7,33 @@ use super::control;
 use super::exit::{Exit, Failure};
 use super::http_get::{Answer, Base};
 use super::https::Trust;
-use super::login::{AskArgs, Login};
+use super::login::AskArgs;
 use super::status_table;
 use super::terminal::{self, Terminal};
 
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
 
+/// Where the weir listens that the configuration at hand runs.
+pub(super) fn configured(source: &ConfigSource) -> Base {
+    let (listen, certificate) = source.listen();
+    Base::of_listen(&listen, certificate.map(Trust::Exactly))
+}
+
 /// Whom a question goes to: the URL, the socket or process that was named, else the configuration's server.
 ///
 /// # Errors
 /// When the arguments contradict each other, or nobody is found.
 pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
-    if ask.local.names_one() {
-        return if !ask.is_anybody() {
-            Err(Failure::usage(
-                "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
-            ))
-        } else {
-            control::find(&ask.local, source.environment())
-        };
+    if !ask.local.names_one() {
+        return ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?);
     }
-    let configured = || {
-        let (listen, certificate) = source.listen();
-        Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
-    };
-    let mut base = ask.url.as_deref().map_or_else(configured, Base::parse)?;
-    if let Some(file) = &ask.token_file {
-        base = base.as_user(Login::of_token_file(file)?);
+    if !ask.is_anybody() {
+        return Err(Failure::usage(
+            "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
+        ));
     }
-    match (&ask.cert, &ask.key) {
-        (Some(certificate), Some(key)) => base.showing(certificate.clone(), key.clone()),
-        _ => Ok(base),
-    }
+    control::find(&ask.local, source.environment())
 }
 
 /// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 GET (RFC 9112), with TLS or without, enough to ask a running weir how it is. Time and the size of
 //! the answer are bounded.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,6 +91,31 @@ impl Base {
         Ok(self)
     }
 
+    /// Believes the authorities whose certificates are in this file.
+    ///
+    /// # Errors
+    /// Without `https`, which alone has certificates.
+    pub fn believing(mut self, authorities: PathBuf) -> Result<Base, Failure> {
+        if self.tls.is_none() {
+            return Err(Failure::usage(format!("`--ca-file` has no effect for {self}: it is not encrypted"))
+                .hint("give a URL that begins with https://"));
+        }
+        self.tls = Some(Trust::Authorities(authorities));
+        Ok(self)
+    }
+
+    /// What of the URL stands behind the address, without a slash at its end.
+    pub(super) fn path(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The same address with another path, which begins with a slash or is empty.
+    #[must_use]
+    pub(super) fn at(mut self, path: &str) -> Base {
+        path.clone_into(&mut self.prefix);
+        self
+    }
+
     /// Parses `http://host:port/prefix` or `https://…`; the scheme may be left out, and a login stand before the host.
     ///
     /// # Errors
@@ -139,6 +164,39 @@ impl Base {
         })
     }
 
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What is believed, if it is encrypted.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.tls.as_ref()
+    }
+
+    /// The certificate to show, with its key.
+    pub(super) fn shown(&self) -> Option<&(PathBuf, PathBuf)> {
+        self.shown.as_ref()
+    }
+
+    /// The line of the header that says who asks; empty if nobody does.
+    pub(super) fn login_line(&self) -> String {
+        self.login.header_line()
+    }
+
+    /// The value of the header `Host`: with the port where it is not the usual one.
+    pub(super) fn host_header(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        let whole = self.authority();
+        let end = format!(":{}", self.port);
+        if self.port == usual { whole.trim_end_matches(&end).to_owned() } else { whole }
+    }
+
     /// Asks for a path.
     ///
     /// # Errors
@@ -147,7 +205,7 @@ impl Base {
         self.exchange(path).map_err(|e| self.unanswered(&e))
     }
 
-    /// The failure where there is no answer.
+    /// Why nobody answers, for people.
     pub(super) fn unanswered(&self, e: &io::Error) -> Failure {
         let why = match e.kind() {
             io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
@@ -167,9 +225,7 @@ impl Base {
     fn exchange(&self, path: &str) -> io::Result<Answer> {
         let deadline = clock::now() + PATIENCE;
         let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
-        let mut stream = self.connect(deadline)?;
-        // One write: a request in pieces may find the connection closed halfway.
-        stream.write_all(self.request(path, "1.1").as_bytes())?;
+        let mut stream = self.request(path, "application/json", "", PATIENCE)?;
         let mut raw = Vec::new();
         let mut chunk = [0; 16 * 1024];
         loop {
@@ -193,17 +249,7 @@ impl Base {
         parse_answer(&raw).ok_or_else(|| io::Error::other("the answer is not HTTP"))
     }
 
-    /// A request for `path` in that version of HTTP.
-    pub(super) fn request(&self, path: &str, version: &str) -> String {
-        format!(
-            "GET {}{path} HTTP/{version}\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\n{}Connection: close\r\n\r\n",
-            self.prefix,
-            self.authority(),
-            env!("CARGO_PKG_VERSION"),
-            self.login.header_line()
-        )
-    }
-
+    /// Connects; everything up to there, and each read and write after it, is over by `deadline`.
     pub(super) fn connect(&self, deadline: Instant) -> io::Result<Connection> {
         let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
         if let Some(path) = &self.socket {
@@ -222,6 +268,27 @@ impl Base {
         socket.set_write_timeout(Some(left()))?;
         socket.set_read_timeout(Some(left()))?;
         Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())
+    }
+
+    /// Connects and asks for a path; the answer is still to be read. `headers` are lines, each with its `\r\n`.
+    pub(super) fn request(
+        &self,
+        path: &str,
+        accept: &str,
+        headers: &str,
+        patience: Duration,
+    ) -> io::Result<Connection> {
+        let mut stream = self.connect(clock::now() + patience)?;
+        // One write: a request in pieces may find the connection closed halfway.
+        let request = format!(
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: weir/{}\r\n{}{headers}Connection: close\r\n\r\n",
+            self.prefix,
+            self.authority(),
+            env!("CARGO_PKG_VERSION"),
+            self.login.header_line()
+        );
+        stream.write_all(request.as_bytes())?;
+        Ok(stream)
     }
 
     fn authority(&self) -> String {

@@ -66,7 +66,13 @@ impl Base {
         let deadline = clock::now() + PATIENCE;
         let mut connection = self.connect(deadline)?;
         // In this version the body ends with the connection, and has no chunks.
-        connection.write_all(self.request(path, "1.0").as_bytes())?;
+        let request = format!(
+            "GET {}{path} HTTP/1.0\r\nHost: {}\r\n{}\r\n",
+            self.path(),
+            self.host_header(),
+            self.login_line()
+        );
+        connection.write_all(request.as_bytes())?;
         let mut reader = BufReader::new(connection);
         let (mut head, mut left) = (Vec::new(), HEAD_BYTES_MAX);
         while !head.ends_with(b"\r\n\r\n") {
