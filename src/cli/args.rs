@@ -364,12 +364,6 @@ Examples:
     },
 }
 
-/// A duration with its unit, at most a day.
-fn duration(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text)?;
-    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
-}
-
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
@@ -408,6 +402,12 @@ pub enum TapOutput {
     Raw,
     /// One JSON object per row, with its component, time, severity and source.
     Json,
+}
+
+/// A duration with its unit, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// What `weir tls` makes.

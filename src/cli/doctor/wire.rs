@@ -290,7 +290,8 @@ mod tests {
     use super::*;
 
     /// A server that answers every connection with these bytes, one piece at a time.
-    fn server(pieces: &[&'static [u8]]) -> (Base, SocketAddr) {
+    fn server(pieces: &[&[u8]]) -> (Base, SocketAddr) {
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let pieces = pieces.to_vec();
@@ -299,14 +300,14 @@ mod tests {
             let mut request = [0; 1024];
             let _n = socket.read(&mut request).unwrap();
             for piece in pieces {
-                socket.write_all(piece).unwrap();
+                socket.write_all(&piece).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
         (Base::parse(&format!("http://{address}")).unwrap(), address)
     }
 
-    fn body(pieces: &[&'static [u8]]) -> (String, bool) {
+    fn body(pieces: &[&[u8]]) -> (String, bool) {
         let (base, address) = server(pieces);
         let mut response = ask(&base, address, "/", &[], Duration::from_secs(5)).unwrap();
         let mut all = Vec::new();
