@@ -64,6 +64,7 @@ impl Base {
     /// The head of the answer, and what comes behind it.
     fn begin(&self, path: &str) -> io::Result<(String, BufReader<Connection>)> {
         let deadline = clock::now() + PATIENCE;
+        let mut connection = self.connect(deadline)?;
         // In this version the body ends with the connection, and has no chunks.
         let request = format!(
             "GET {}{path} HTTP/1.0\r\nHost: {}\r\n{}\r\n",

@@ -2,7 +2,7 @@
 //! is read by hand, because a client library would hide what is looked for: the version, the framing, how a stream
 //! ended, and the time of every piece.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -287,6 +287,8 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     /// A server that answers every connection with these bytes, one piece at a time.
@@ -294,7 +296,6 @@ mod tests {
         let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let pieces = pieces.to_vec();
         std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
