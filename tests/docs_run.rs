@@ -123,6 +123,11 @@ fn the_guide_to_operation_prints_what_it_says() {
     run_page("guides/reload-and-operate.md", 4, &["curl"]);
 }
 
+#[test]
+fn the_guide_to_the_live_page_prints_what_it_says() {
+    run_page("guides/live-page.md", 1, &["curl"]);
+}
+
 const TICKING: &str = r#"
 [[pipelines]]
 name = "app"
