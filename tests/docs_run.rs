@@ -153,6 +153,11 @@ fn moving_from_rsyslog_prints_what_it_says() {
     run_page("migrate/from-rsyslog.md", 2, &["logger"]);
 }
 
+#[test]
+fn the_guide_to_the_live_page_prints_what_it_says() {
+    run_page("guides/live-page.md", 1, &["curl"]);
+}
+
 const TICKING: &str = r#"
 [[pipelines]]
 name = "app"
