@@ -17,4 +17,5 @@ pub mod sources;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod trace;
 pub mod web;
