@@ -20,6 +20,13 @@ enum call_number {
 };
 #endif
 
+/* raw_syscalls/sys_exit as a classic tracepoint. */
+struct classic_exit {
+	__u64 common;
+	__s64 number;
+	__s64 ret;
+};
+
 struct call {
 	__s64 number;
 	__u64 fd;

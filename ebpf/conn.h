@@ -169,7 +169,8 @@ int conn_accept(__u64 *ctx)
 	return 0;
 }
 
-INLINE struct sock *sock_of_fd(__u64 fd)
+/* The TCP socket behind a descriptor of the current process. That it is a socket shows in its inode's type. */
+INLINE struct sock *tcp_of_fd(__u64 fd)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct files_struct *files = READ(task, files);
@@ -181,9 +182,15 @@ INLINE struct sock *sock_of_fd(__u64 fd)
 	bpf_probe_read_kernel(&file, sizeof(file), slot);
 	if (!file)
 		return 0;
+	struct inode *inode = READ(file, f_inode);
+	if ((READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
 	struct socket *socket = READ(file, private_data);
 	struct sock *sk = READ(socket, sk);
-	return sk;
+	__u16 family = READ(sk, __sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	return READ(sk, sk_protocol) == IPPROTO_TCP ? sk : 0;
 }
 
 /* Where functions cannot be hooked: the ends of accept() and accept4(). */
@@ -203,10 +210,8 @@ int conn_accept_call(__u64 *ctx)
 #endif
 	if (fd < 0)
 		return 0;
-	struct sock *sk = sock_of_fd(fd);
-	__u64 key = (__u64)sk;
-	/* A descriptor that is no TCP socket is not among the connections. */
-	if (sk && bpf_map_lookup_elem(&connections, &key))
+	struct sock *sk = tcp_of_fd(fd);
+	if (sk)
 		accepted(sk);
 	return 0;
 }

@@ -57,6 +57,9 @@ INLINE void moved_on_socket(struct sock *sk, __s64 ret, int flags, int direction
 		if (!connection)
 			return;
 	}
+	/* weir's end of it may have been seen after the other. */
+	if ((connection->flags & CONNECTION_BEFORE) && !connection->ignored)
+		connection->ignored = is_own_peer(&connection->tuple);
 	if (connection->ignored || connection->protocol == PROTOCOL_OTHER || connection->protocol == PROTOCOL_HTTP2)
 		return;
 	if (!connection->owned) {
@@ -108,6 +111,64 @@ int http_received(__u64 *ctx)
 		return 0;
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	moved_on_socket(sk, (int)ctx[1], ctx[2], DIRECTION_RECEIVED, regs);
+	return 0;
+}
+
+/* Where these tracepoints are missing (before Linux 6.3): the ends of the system calls themselves. Of the messages of
+ * one sendmmsg() or recvmmsg(), only the first is read, the others are counted. */
+INLINE void moved_by_call(struct pt_regs *regs, __s64 ret)
+{
+	struct call call;
+	int direction = DIRECTION_RECEIVED, flags = 0;
+	if (ret <= 0 || !read_call(&call, regs))
+		return;
+	switch (call.number) {
+	case CALL_WRITE:
+	case CALL_WRITEV:
+	case CALL_SENDTO:
+	case CALL_SENDMSG:
+		direction = DIRECTION_SENT;
+		break;
+	case CALL_READ:
+	case CALL_READV:
+		break;
+	case CALL_RECVFROM:
+		flags = call.fourth;
+		break;
+	case CALL_RECVMSG:
+		flags = call.third;
+		break;
+	case CALL_SENDMMSG:
+		direction = DIRECTION_SENT;
+		/* fall through */
+	case CALL_RECVMMSG: {
+		__u32 moved = 0;
+		if (ret > 1)
+			count(COUNT_UNREADABLE);
+		if (bpf_probe_read_user(&moved, sizeof(moved), (void *)(call.second + MESSAGE_SIZE - 8)))
+			return;
+		ret = moved;
+		break;
+	}
+	default:
+		return;
+	}
+	struct sock *sk = tcp_of_fd(call.fd);
+	if (sk)
+		moved_on_socket(sk, ret, flags, direction, regs);
+}
+
+SEC("tp_btf/sys_exit")
+int http_call(__u64 *ctx)
+{
+	moved_by_call((struct pt_regs *)ctx[0], ctx[1]);
+	return 0;
+}
+
+SEC("tracepoint/raw_syscalls/sys_exit")
+int http_call_classic(struct classic_exit *ctx)
+{
+	moved_by_call((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()), ctx->ret);
 	return 0;
 }
 

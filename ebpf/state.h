@@ -11,13 +11,13 @@ const volatile __u32 want = 0;
 const volatile __u32 scope = 0;
 const volatile __u32 self_pid_namespace = 0;
 const volatile __u32 self_pid_inner = 0;
-const volatile __u32 accept_hooked = 0;
 
 enum want_bits { WANT_TCP = 1, WANT_HTTP = 2, WANT_TLS = 4, WANT_STDIO = 8 };
 enum scope_bits { SCOPE_PID = 1, SCOPE_COMM = 2, SCOPE_PORT = 4, SCOPE_CGROUP = 8, SCOPE_PEERS = 16 };
 
-enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, IPPROTO_MPTCP_LOW = 6 };
-enum { PF_IO_WORKER = 0x10, PF_KTHREAD = 0x200000 };
+enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6 };
+enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
+enum { PF_KTHREAD = 0x200000 };
 enum { CGROUP_LEVELS_MAX = 8 };
 
 enum protocol { PROTOCOL_UNKNOWN = 0, PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_TLS, PROTOCOL_OTHER };

@@ -120,12 +120,6 @@ int stdio_written(__u64 *ctx)
 	return 0;
 }
 
-struct classic_exit {
-	__u64 common;
-	__s64 number;
-	__s64 ret;
-};
-
 SEC("tracepoint/raw_syscalls/sys_exit")
 int stdio_written_classic(struct classic_exit *ctx)
 {

@@ -57,8 +57,13 @@ struct sock_common {
 	};
 };
 
+struct inode {
+	unsigned short i_mode;
+};
+
 struct file {
 	void *private_data;
+	struct inode *f_inode;
 };
 
 struct sock;
@@ -73,10 +78,6 @@ struct sock {
 	struct socket *sk_socket;
 	__u16 sk_protocol;
 	int sk_err;
-};
-
-struct inet_connection_sock {
-	int icsk_retransmits;
 };
 
 struct tcp_sock {

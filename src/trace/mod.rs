@@ -2,5 +2,12 @@
 //! tag; everything that parses or pairs is here and works on bytes, so that it is tested without a kernel. The
 //! loader (`kernel`) is there only with the feature `ebpf`.
 
+pub mod capability;
 pub mod event;
+pub mod http;
+#[cfg(ebpf_object)]
+pub mod kernel;
+pub mod output;
+pub mod process;
 pub mod records;
+pub mod settings;
