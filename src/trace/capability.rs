@@ -55,6 +55,13 @@ pub fn grant(missing: &str) -> String {
     format!("run weir as root, or grant it once: sudo setcap {names}+ep \"$(command -v weir)\"")
 }
 
+/// The same for text that names what is missing; empty if it names nothing.
+pub fn hint_for(why: &str) -> String {
+    let named = ["CAP_BPF and CAP_PERFMON", "CAP_SYS_ADMIN", "CAP_BPF", "CAP_PERFMON"];
+    let missing = named.into_iter().find(|name| why.contains(name));
+    missing.map(|missing| format!("; hint: {}", grant(missing))).unwrap_or_default()
+}
+
 /// Whether a kernel of this release (`uname -r`) is older than 5.15.
 pub fn is_too_old(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));

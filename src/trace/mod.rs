@@ -10,4 +10,5 @@ pub mod kernel;
 pub mod output;
 pub mod process;
 pub mod records;
+pub mod row;
 pub mod settings;

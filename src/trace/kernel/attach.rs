@@ -112,7 +112,7 @@ fn first_possible(ebpf: &mut Ebpf, btf: &Btf, alternatives: &[&[&str]], without:
         match programs.iter().try_for_each(|name| hook(ebpf, btf, name)) {
             Ok(()) => return HookState::On(way.kind().to_owned()),
             Err(e) => {
-                programs.iter().for_each(|name| drop(ebpf.program_mut(name).map(Program::unload)));
+                programs.iter().for_each(|name| unload(ebpf, name));
                 first_failure.get_or_insert_with(|| why::of_program(&e, false));
             }
         }
@@ -130,6 +130,17 @@ fn hook(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// Undoes what was done of a program, so that another can take its place.
+fn unload(ebpf: &mut Ebpf, name: &str) {
+    // One that was not loaded has nothing to undo.
+    match ebpf.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => program.unload().ok(),
+        Some(Program::FExit(program)) => program.unload().ok(),
+        Some(Program::TracePoint(program)) => program.unload().ok(),
+        _ => None,
+    };
 }
 
 fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
