@@ -217,7 +217,10 @@ mod tests {
     fn what_the_kernel_sees_is_one_source() {
         let flags = QuickArgs { ebpf_tcp: true, ebpf_http_tracing: true, ..QuickArgs::default() };
         let made = pipeline(&Quick { flags, stdin_is_piped: true, ..Quick::default() });
-        assert_eq!((&made["name"], &made["sources"]), (&json!("ebpf"), &json!([{"type": "ebpf", "capture": ["tcp", "http"]}])));
+        assert_eq!(
+            (&made["name"], &made["sources"]),
+            (&json!("ebpf"), &json!([{"type": "ebpf", "capture": ["tcp", "http"]}]))
+        );
         let flags = QuickArgs { ebpf_http_tracing: true, ..QuickArgs::default() };
         let made = pipeline(&Quick { flags, ..Quick::default() });
         assert_eq!(made["sources"], json!([{"type": "ebpf", "capture": ["http"]}]));

@@ -70,7 +70,7 @@ pub struct Settings {
     pub scope: Scope,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// Hooks to do without, by their kind (`tp_btf`, `fexit`), as on a kernel that lacks them.
+    /// Programs to do without, as on a kernel that lacks what they hook.
     pub without: Vec<&'static str>,
 }
 

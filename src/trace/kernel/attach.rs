@@ -106,7 +106,7 @@ fn first_possible(ebpf: &mut Ebpf, btf: &Btf, alternatives: &[&[&str]], without:
     let mut first_failure = None;
     for programs in alternatives {
         let Some(way) = programs.first().and_then(|name| way_of(name)) else { continue };
-        if without.contains(&way.kind()) {
+        if programs.iter().any(|name| without.contains(name)) {
             continue;
         }
         match programs.iter().try_for_each(|name| hook(ebpf, btf, name)) {
