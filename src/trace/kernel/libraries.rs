@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::programs::{ProgramError, UProbe, uprobe::UProbeScope};
+use aya::programs::uprobe::{UProbeLink, UProbeScope};
+use aya::programs::{ProgramError, UProbe};
 
 use super::attach::program;
 use super::why;
@@ -16,6 +17,8 @@ use crate::trace::settings::Scope;
 /// Most files that are hooked, and most processes and files that are remembered.
 const HOOKED_MAX: usize = 256;
 const KNOWN_MAX: usize = 65_536;
+/// Most threads that remove hooks at the same time.
+const UNHOOKING_THREADS_MAX: usize = 64;
 /// Where distributions put libraries.
 const LIBRARY_DIRS: &[&str] = &[
     "/usr/lib",
@@ -35,8 +38,10 @@ const FUNCTIONS: [(&str, &str); 4] = [
 ];
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Libraries {
+    /// What holds the hooks in place.
+    links: Vec<UProbeLink>,
     /// Device and inode of every file that was tried.
     tried: HashSet<(u64, u64)>,
     hooked: usize,
@@ -49,6 +54,20 @@ impl fmt::Display for Libraries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.hooked == 1 { "library" } else { "libraries" };
         write!(f, "uprobe, {} {plural}", self.hooked)
+    }
+}
+
+/// Removing a hook waits until no CPU is in it any more. All of them wait at the same time.
+impl Drop for Libraries {
+    fn drop(&mut self) {
+        let share = self.links.len().div_ceil(UNHOOKING_THREADS_MAX).max(1);
+        std::thread::scope(|scope| {
+            while !self.links.is_empty() {
+                let some = self.links.split_off(self.links.len().saturating_sub(share));
+                // Where there are no more threads to be had, this one does it.
+                std::thread::Builder::new().name("unhook".to_owned()).spawn_scoped(scope, move || drop(some)).ok();
+            }
+        });
     }
 }
 
@@ -104,7 +123,7 @@ impl Libraries {
         }
         let mut any = false;
         for (function, entry) in FUNCTIONS {
-            match attach(ebpf, function, entry, path)? {
+            match attach(ebpf, function, entry, path, &mut self.links)? {
                 true => any = true,
                 // A file without the first is no OpenSSL; the newer two may be missing.
                 false if !any => return Ok(()),
@@ -118,11 +137,17 @@ impl Libraries {
 }
 
 /// Hooks a function's entry and return; `false` if the file has no such function.
-fn attach(ebpf: &mut Ebpf, function: &str, entry: &str, path: &Path) -> Result<bool, String> {
+fn attach(
+    ebpf: &mut Ebpf,
+    function: &str,
+    entry: &str,
+    path: &Path,
+    links: &mut Vec<UProbeLink>,
+) -> Result<bool, String> {
     for name in [entry, "ssl_exit"] {
         let uprobe: &mut UProbe = program(ebpf, name)?;
         match uprobe.attach(function, path, UProbeScope::AllProcesses) {
-            Ok(_) => {}
+            Ok(id) => links.push(uprobe.take_link(id).map_err(|e| why::of_program(&e, false))?),
             // No such symbol, no ELF file, or gone.
             Err(ProgramError::UProbeError(_)) => return Ok(false),
             Err(e) => return Err(why::of_program(&e, false)),

@@ -37,12 +37,13 @@ pub const PROGRAMS: &[&str] = &[
 
 /// See the module.
 pub struct Tracer {
+    /// Before the programs, so that all hooks are removed at the same time.
+    libraries: Libraries,
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
     hooks: Hooks,
-    libraries: Libraries,
-    /// Records seen of each CPU, and the sequence that comes next: the difference is what is missing.
+    /// Records read.
     seen: u64,
 }
 
