@@ -6,8 +6,8 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use logweir::batch::{Arena, Batch, Origin, Receipt, Timestamp};
 use logweir::codec::framing::{LineFramer, Oversize};
-use logweir::codec::lookup::Field;
-use logweir::codec::matching::{Logic, Matcher};
+use logweir::query::lookup::Field;
+use logweir::query::patterns::{Logic, Patterns};
 
 fn chunk() -> Vec<u8> {
     let mut text = Vec::new();
@@ -39,7 +39,7 @@ fn include(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("include, {} bytes a line", text.len() / rows));
     group.throughput(Throughput::Bytes(text.len() as u64));
     for pattern in ["ERROR|WARN", "(?i)error|warn", r"took=2\d\d\dms", r"\berror\b", "no such line", "^"] {
-        let mut matcher = Matcher::new(&[pattern], Logic::Or, Field::Line).expect("a valid pattern");
+        let mut matcher = Patterns::new(&[pattern], Logic::Or, Field::Line).expect("a valid pattern");
         group.bench_function(pattern, |b| {
             b.iter(|| {
                 let mut batch = batch.clone();

@@ -11,6 +11,7 @@ pub mod files;
 pub mod filters;
 pub mod flow;
 pub mod net;
+pub mod query;
 pub mod registry;
 pub mod sinks;
 pub mod sources;

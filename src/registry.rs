@@ -21,6 +21,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::include::Include>(),
     Descriptor::filter::<filters::exclude::Exclude>(),
     Descriptor::filter::<filters::level::LevelFilter>(),
+    Descriptor::filter::<filters::query::QueryFilter>(),
     Descriptor::filter::<filters::sample::Sample>(),
     Descriptor::filter::<filters::throttle::Throttle>(),
     Descriptor::filter::<filters::dedupe::Dedupe>(),

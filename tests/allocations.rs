@@ -6,8 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use logweir::batch::Batch;
-use logweir::codec::lookup::Field;
-use logweir::codec::matching::{Logic, Matcher};
+use logweir::query::lookup::Field;
+use logweir::query::patterns::{Logic, Patterns};
 
 struct Counting;
 
@@ -81,7 +81,7 @@ fn matching_allocates_per_batch() {
         (&[r"\d+ user", r"^INFO\s"], Logic::Or, "message"),
         (&["7"], Logic::Or, "user"),
     ] {
-        let mut matcher = Matcher::new(patterns, logic, Field::parse(field)).unwrap();
+        let mut matcher = Patterns::new(patterns, logic, Field::parse(field)).unwrap();
         let (few, many) = small_and_large(|mut batch| {
             let mask = matcher.matches(&batch);
             batch.narrow(mask);

@@ -139,6 +139,21 @@ fn the_man_page_has_every_command() {
 }
 
 #[test]
+fn every_command_has_a_man_page_of_its_own() {
+    let place = Place::new(&[("file", "")]);
+    let run = place.run(&["generate", "man", "--dir", "man"]);
+    assert_eq!((run.code, &*run.stdout, &*run.stderr), (0, "", ""));
+    for (page, words) in [("weir", "PIPELINE"), ("weir-run", "Examples"), ("weir-tls-server", "certificate")]
+    {
+        let text = std::fs::read_to_string(place.path(&format!("man/{page}.1"))).unwrap();
+        assert!(text.contains(&format!(".TH {page} 1")) && text.contains(words), "{page}: {text}");
+    }
+    let run = place.run(&["generate", "man", "--dir", "file/man"]);
+    assert_eq!(run.code, 73);
+    assert!(run.stderr.contains("cannot write man pages to file/man"), "{}", run.stderr);
+}
+
+#[test]
 fn schema_and_reference_name_the_options() {
     let place = Place::new(&[]);
     let schema = place.run(&["generate", "schema"]).stdout;

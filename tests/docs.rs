@@ -108,7 +108,8 @@ fn markdown_files(dir: &Path, out: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_toml_block_in_the_docs_is_accepted() {
-    let mut files = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    let mut files =
+        vec![root().join("README.md"), root().join("README.zh-CN.md"), root().join("CHANGELOG.md")];
     markdown_files(&root().join("docs"), &mut files);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (mut blocks, mut wrong) = (0, Vec::new());

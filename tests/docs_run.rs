@@ -123,6 +123,26 @@ fn the_guide_to_operation_prints_what_it_says() {
     run_page("guides/reload-and-operate.md", 4, &["curl"]);
 }
 
+#[test]
+fn moving_from_logwisp_prints_what_it_says() {
+    run_page("migrate/from-logwisp.md", 2, &["curl"]);
+}
+
+#[test]
+fn moving_from_vector_prints_what_it_says() {
+    run_page("migrate/from-vector.md", 2, &[]);
+}
+
+#[test]
+fn moving_from_fluent_bit_prints_what_it_says() {
+    run_page("migrate/from-fluent-bit.md", 2, &[]);
+}
+
+#[test]
+fn moving_from_rsyslog_prints_what_it_says() {
+    run_page("migrate/from-rsyslog.md", 2, &["logger"]);
+}
+
 const TICKING: &str = r#"
 [[pipelines]]
 name = "app"

@@ -3,12 +3,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::login::AskArgs;
+use super::tail::args::TailArgs;
 use super::terminal::ColorWhen;
+use crate::base::units::parse_duration;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -94,6 +97,9 @@ pub struct QuickArgs {
     /// Drop lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
+    /// Keep only lines that a query finds, such as 'level:error service:api'; repeated, all of them
+    #[arg(long, value_name = "QUERY")]
+    pub query: Vec<String>,
     /// Write the lines to standard output
     #[arg(long)]
     pub output_stdout: bool,
@@ -128,13 +134,49 @@ Examples:
 Examples:
   weir check
   weir check -c pipelines.toml -c /etc/weir.d
-  weir check --format github              annotations in a pull request
+  weir check staging.toml production.toml  each by itself
+  weir check docs README.md                the TOML blocks of Markdown, at their own lines
+  weir check --format github               annotations in a pull request
+
+-c merges what it names, as a run does, with variables and flags on top. PATHs are checked as they are written: a
+directory with all *.toml and Markdown files below it, a file of a directory also if it is only part of a
+configuration. A block of Markdown may be an excerpt; one that begins with ```toml,ignore is left out.
 
 Exits with 0 if there are no errors, with 1 if there are.")]
     Check {
+        /// Files and directories to check, each file by itself, instead of the configuration
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
         /// How findings are written
         #[arg(long, value_name = "FORMAT", default_value = "human")]
         format: CheckFormat,
+    },
+    /// Run the [[tests]] of a configuration: lines in, and what has to come out
+    #[command(after_help = "\
+Examples:
+  weir test
+  weir test -c /etc/weir.d --filter errors --verbose
+  weir test --format junit > weir-tests.xml
+
+A test in the configuration:
+  [[tests]]
+  name = \"errors reach the alert sink\"
+  inputs = [{ at = \"app\", lines = [\"ERROR disk full\", \"INFO started\"] }]
+  outputs = [{ at = \"app.sinks.1\", lines = [\"ERROR disk full\"] }]
+  drops = [{ at = \"app.sinks.1.filters.0\", count = 1 }]
+
+Nothing is read or sent: lines enter the real filters, under a clock of the test's own. Exits with 0 if all
+tests pass, with 1 if one fails, with 78 if the configuration is wrong, with 66 if it holds no test.")]
+    Test {
+        /// Only tests whose name holds this text; may be repeated
+        #[arg(long, value_name = "NAME")]
+        filter: Vec<String>,
+        /// How results are written
+        #[arg(long, value_name = "FORMAT", default_value = "human")]
+        format: TestFormat,
+        /// Show what each stage did for tests that pass, too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Show the effective configuration, each value with where it came from
     #[command(after_help = "\
@@ -148,6 +190,24 @@ Examples:
   weir demo
   weir demo --server.listen 127.0.0.1:9000")]
     Demo,
+    /// Look at logs: files, streams of a running weir, whatever is piped in; follows what is new
+    #[command(after_help = "\
+Examples:
+  weir tail app.log                                follow a file, through rotation
+  weir tail '/var/log/nginx/*.log' -l warn         several, in the order of time
+  weir tail localhost:8080/app -n 100              the stream of a pipeline; localhost:8080 is all of them
+  weir tail --since 1h -q 'status:>=500 -path:/health*' access.log
+  kubectl logs deploy/api | weir tail              JSON and logfmt laid out for reading
+  weir tail --no-follow -n all --color always app.log | less -R
+
+Lines of several inputs are merged in the order of time; what comes while you watch is held for 100 ms for that. With
+-l, -q and -i, the lines of a stack trace come along with the line they belong to, and -n counts lines that match.
+--since reads a file backwards until lines are older; with `-n all` it looks at all of it.
+
+Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps colours in a pipe.
+Ctrl-C ends it, as it ends `tail -f`: 130 for a shell. Exit codes: 0 the inputs ended or the reader went, 64 usage,
+66 no such file, 69 no answer from a weir, 74 I/O.")]
+    Tail(Box<TailArgs>),
     /// Show what a running weir is doing
     #[command(after_help = "\
 Examples:
@@ -173,6 +233,31 @@ Examples:
 
 Exits with 1 if it is not ready, with 69 if there is no answer.")]
     Health {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Find what breaks a stream between a server and its clients
+    #[command(after_help = "\
+Examples:
+  weir doctor https://logs.example.com/app/stream
+  weir doctor --token-file token --duration 2m https://logs.example.com/app/stream
+  weir doctor --origin https://dashboard.example.com https://logs.example.com
+  weir doctor                            what a weir that is started here would meet
+
+Asks as a browser does, several times, and tells from what comes, and when: proxies that hold events back, pack
+them, or end what is silent; redirects to a login; certificates; limits; clocks; Last-Event-ID that is lost.
+Each fault comes with its cure for nginx, Apache, Caddy, HAProxy or Cloudflare. Takes up to a minute, unless
+--duration says otherwise. Exits with 0 if streams get through, with 1 if something breaks them.")]
+    Doctor {
+        /// How long to watch a stream, to find what ends it; by default until two signs of life have come
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        duration: Option<Duration>,
+        /// Whether pages from there may read it, such as https://dashboard.example.com
+        #[arg(long, value_name = "ORIGIN")]
+        origin: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         ask: AskArgs,
     },
@@ -206,6 +291,30 @@ Examples:
         #[command(subcommand)]
         what: Tls,
     },
+    /// Write a commented configuration to begin with
+    #[command(after_help = "\
+Examples:
+  weir init                              pipelines.toml: read files, filter, watch live
+  weir init --list                       what else there is
+  weir init forward -o /etc/weir/pipelines.toml
+  weir init split -o - | less            only look at it
+
+Every recipe passes `weir check`, runs as it is and holds tests for `weir test`. A file that exists is left as it
+is, with exit code 73, unless --force is given.")]
+    Init {
+        /// Which one; --list shows them [default: start]
+        #[arg(conflicts_with = "list")]
+        recipe: Option<String>,
+        /// Where it is written; - is standard output
+        #[arg(short, long, value_name = "FILE", default_value = "pipelines.toml")]
+        output: PathBuf,
+        /// Replace the file if it exists
+        #[arg(long)]
+        force: bool,
+        /// Show the recipes
+        #[arg(long)]
+        list: bool,
+    },
     /// Hash a password or make a token, for the option `auth`
     #[command(after_help = "\
 Examples:
@@ -234,6 +343,12 @@ Examples:
         #[command(subcommand)]
         what: Generate,
     },
+}
+
+/// A duration with its unit, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// What `weir tls` makes.
@@ -360,9 +475,14 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// The man page, in roff
-    #[command(after_help = "Examples:\n  weir generate man | man -l -")]
-    Man,
+    /// The man pages, in roff: all commands on one page, or a page for each command
+    #[command(after_help = "Examples:\n  weir generate man | man -l -\n  \
+        weir generate man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write weir.1, weir-run.1 and so on into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// The JSON schema of the configuration, for editors
     #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
     Schema,
@@ -380,6 +500,17 @@ pub enum CheckFormat {
     Json,
     /// Workflow commands, which GitHub shows at the line
     Github,
+}
+
+/// How `test` writes its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// A line for each; of those that fail, what came and what each stage did
+    Human,
+    /// One JSON object
+    Json,
+    /// The XML of JUnit's reports
+    Junit,
 }
 
 /// How `hash` hashes.

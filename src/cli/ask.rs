@@ -6,26 +6,21 @@ use super::config_source::ConfigSource;
 use super::exit::{Exit, Failure};
 use super::http_get::{Answer, Base};
 use super::https::Trust;
-use super::login::{AskArgs, Login};
+use super::login::AskArgs;
 use super::status_table;
 use super::terminal::{self, Terminal};
 
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
 
+/// Where the weir listens that the configuration at hand runs.
+pub(super) fn configured(source: &ConfigSource) -> Base {
+    let (listen, certificate) = source.listen();
+    Base::of_listen(&listen, certificate.map(Trust::Exactly))
+}
+
 fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
-    let configured = || {
-        let (listen, certificate) = source.listen();
-        Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
-    };
-    let mut base = ask.url.as_deref().map_or_else(configured, Base::parse)?;
-    if let Some(file) = &ask.token_file {
-        base = base.as_user(Login::of_token_file(file)?);
-    }
-    match (&ask.cert, &ask.key) {
-        (Some(certificate), Some(key)) => base.showing(certificate.clone(), key.clone()),
-        _ => Ok(base),
-    }
+    ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?)
 }
 
 /// Asks whether it is ready; says why not.
@@ -43,7 +38,7 @@ pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
 }
 
 /// What an answer says of the components that are not ready, and otherwise of itself.
-fn why_not(body: &[u8]) -> String {
+pub(super) fn why_not(body: &[u8]) -> String {
     let Ok(json) = serde_json::from_slice::<Value>(body) else {
         return String::from_utf8_lossy(body).into_owned();
     };
@@ -84,7 +79,7 @@ pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Termin
 }
 
 /// The failure where a guard does not let in who asks.
-fn refused(base: &Base, answer: &Answer) -> Failure {
+pub(super) fn refused(base: &Base, answer: &Answer) -> Failure {
     let why = why_not(&answer.body);
     let failure =
         Failure::new(Exit::UNAVAILABLE, format!("{base} does not answer: {why} (status {})", answer.status));

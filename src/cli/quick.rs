@@ -111,11 +111,13 @@ impl Quick {
     }
 
     fn filters(&self) -> Vec<Node> {
-        [("include", "--include", &self.flags.include), ("exclude", "--exclude", &self.flags.exclude)]
-            .into_iter()
-            .filter(|(_, _, patterns)| !patterns.is_empty())
-            .map(|(kind, name, patterns)| component(kind, [("patterns", flags(name, patterns))]))
-            .collect()
+        let patterns =
+            [("include", "--include", &self.flags.include), ("exclude", "--exclude", &self.flags.exclude)]
+                .into_iter()
+                .filter(|(_, _, patterns)| !patterns.is_empty())
+                .map(|(kind, name, patterns)| component(kind, [("patterns", flags(name, patterns))]));
+        let queries = self.flags.query.iter();
+        patterns.chain(queries.map(|query| component("query", [("query", flag("--query", query))]))).collect()
     }
 
     fn sinks(&self) -> Vec<Node> {
@@ -178,6 +180,7 @@ mod tests {
             input_stdin: true,
             include: vec!["x".into()],
             exclude: vec!["y".into(), "z".into()],
+            query: vec!["level:error".into(), "q".into()],
             output_file: vec!["o".into()],
             output_http: vec!["http://h/".into()],
             output_tcp: vec!["h:1".into()],
@@ -191,7 +194,10 @@ mod tests {
         );
         assert_eq!(
             made["filters"],
-            json!([{"type": "include", "patterns": ["x"]}, {"type": "exclude", "patterns": ["y", "z"]}])
+            json!([
+                {"type": "include", "patterns": ["x"]}, {"type": "exclude", "patterns": ["y", "z"]},
+                {"type": "query", "query": "level:error"}, {"type": "query", "query": "q"},
+            ])
         );
         assert_eq!(
             made["sinks"],

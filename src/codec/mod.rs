@@ -1,5 +1,5 @@
 //! Row 4: between bytes and rows. Framing finds lines in chunks, encoding writes rows in the format a sink asks
-//! for, compression wraps bodies, and matching runs regular expressions over whole chunks.
+//! for, and compression wraps bodies.
 
 pub mod compression;
 pub mod decode;
@@ -8,8 +8,7 @@ pub mod frames;
 pub mod framing;
 pub mod json;
 pub mod lines;
-pub mod lookup;
-pub mod matching;
+pub mod match_options;
 pub mod outgoing;
 pub mod template;
 pub mod terminal;

@@ -31,6 +31,7 @@ pub mod target;
 pub mod tls;
 pub mod tls_client;
 pub mod toml_file;
+pub mod trial;
 pub mod types;
 
 pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
@@ -62,6 +63,7 @@ pub use secret::{Secret, SecretText};
 pub use shared::{BufferCompression, BufferFull, BufferOptions, BufferType};
 pub use tls::{TlsServerOptions, TlsVersion};
 pub use tls_client::TlsClientOptions;
+pub use trial::{TestDropOptions, TestInputOptions, TestOptions, TestOutputOptions, TestTime};
 pub use types::{Listen, Located, OneOrMany};
 
 #[cfg(test)]

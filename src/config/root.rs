@@ -14,6 +14,7 @@ use super::logging::LoggingOptions;
 use super::node::Node;
 use super::path::{Path, quote_string};
 use super::tls::TlsServerOptions;
+use super::trial::TestOptions;
 use super::types::{Listen, Located};
 use super::{choices, defaults, options};
 use crate::base::units::ByteCount;
@@ -42,6 +43,8 @@ options! {
         pub logging: LoggingOptions = defaults(),
         /// The pipelines; each is independent of the others.
         pub pipelines: Vec<PipelineOptions> = Vec::new(),
+        /// Tests of the pipelines, run by `weir test`; a run only checks how they are written.
+        pub tests: Vec<TestOptions> = Vec::new(),
     }
 }
 

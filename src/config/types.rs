@@ -159,15 +159,45 @@ impl<T> Located<T> {
 }
 
 impl Located<String> {
-    /// The origin of a byte range of the string, for the errors of what parses it; the whole string's if it is
-    /// written with escapes.
+    /// The origin of a byte range of the string, for the errors of what parses it; the whole string's where its
+    /// text is not the file's (a variable was filled in).
     pub fn origin_of(&self, range: Range<usize>) -> Origin {
         let written = self.origin.source().and_then(|source| source.text.get(self.origin.span()));
-        match written.and_then(|text| text.find(&self.value)) {
-            Some(at) => self.origin.narrow(at + range.start..at + range.end),
-            None => self.origin.clone(),
+        let Some(written) = written else { return self.origin.clone() };
+        if let Some(at) = written.find(&self.value) {
+            return self.origin.narrow(at + range.start..at + range.end);
+        }
+        let offset = |offset| offset_in_basic(written, &self.value, offset);
+        match (offset(range.start), offset(range.end)) {
+            (Some(start), Some(end)) => self.origin.narrow(start..end),
+            _ => self.origin.clone(),
         }
     }
+}
+
+/// Where byte `offset` of `value` stands in `written`, a TOML basic string of one line with escapes; `None` if
+/// that is not what `written` is.
+fn offset_in_basic(written: &str, value: &str, offset: usize) -> Option<usize> {
+    let inner = written.strip_prefix('"').filter(|_| !written.starts_with("\"\"\""))?;
+    let (mut at, mut decoded, mut found) = (0, 0, None);
+    while decoded < value.len() {
+        if decoded == offset {
+            found = Some(at);
+        }
+        let rest = inner.get(at..)?;
+        let character = value[decoded..].chars().next()?;
+        at += match rest.strip_prefix('\\').and_then(|escape| escape.chars().next()) {
+            Some('u') => 6,
+            Some('U') => 10,
+            Some('x') => 4,
+            Some(_) => 2,
+            None if rest.starts_with(character) => character.len_utf8(),
+            None => return None,
+        };
+        decoded += character.len_utf8();
+    }
+    let end = inner.get(at..)?.starts_with('"').then_some(at)?;
+    found.or((decoded == offset).then_some(end)).map(|at| at + 1)
 }
 
 impl<T> From<T> for Located<T> {
@@ -237,7 +267,10 @@ mod tests {
             located.origin_of(1..2).span()
         };
         assert_eq!(at(4..9, "x(y"), 6..7);
-        assert_eq!(at(14..20, "x\t("), 14..20);
+        assert_eq!(at(14..20, "x\t("), 16..18);
+        let end = Located { value: "x\t(".to_owned(), origin: file.at(14..20), path: Path::root() };
+        assert_eq!(end.origin_of(3..3).span(), 19..19);
+        assert_eq!(at(14..20, "filled in"), 14..20);
         assert_eq!(Located::from("x".to_owned()).origin_of(0..1).span(), 0..0);
     }
 

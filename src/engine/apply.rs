@@ -13,7 +13,7 @@ use super::live::{Ground, Live, LiveSink, Switch};
 use super::plan::PipelinePlan;
 use super::run::{failure, started};
 use crate::base::task;
-use crate::flow::{Course, Health, Links, Site};
+use crate::flow::{Course, Health, Links, Site, State};
 use crate::net::{Listeners, Router};
 
 /// How long a sink may take to end at its last batch before it is cut off; the batch goes to its successor.
@@ -72,6 +72,8 @@ pub(super) async fn apply(
     transaction.hold_links();
     let done = match transaction.forward().await {
         Ok(()) => {
+            // Nothing is undone any more: what has failed since is down.
+            ground.starting.send_replace(false);
             transaction.commit().await;
             Ok(())
         }
@@ -262,7 +264,13 @@ impl<'a> Transaction<'a> {
             (0..live.sinks.len()).for_each(|i| start(live, i));
         }
         started(waiting.iter().map(|(_, health)| health), &self.ground.flow).await;
-        failure(&waiting).map_or(Ok(()), Err)
+        failure(&waiting).map_or(Ok(()), Err)?;
+        // The end does not wait for them, and those before them know how to empty their buffers.
+        let unknown = waiting.iter().any(|(_, health)| health.state() == State::Starting);
+        if unknown && self.ground.flow.is_draining() {
+            return Err("weir is shutting down".to_owned());
+        }
+        Ok(())
     }
 
     async fn start_sources(&mut self) -> Result<(), String> {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::buffers::BufferPlan;
 use super::claims;
+use super::trial::{self, Trial};
 use crate::config::{
     ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions, RootOptions,
     Section, Table,
 };
+use crate::filters::query::QueryFilter;
 use crate::flow::{
-    Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, SinkFactory, SinkOptions, Site,
+    Build, BuildCx, Claim, Descriptor, FilterFactory, Placement, QueryOption, SinkFactory, SinkOptions, Site,
     SourceFactory,
 };
 use crate::net::EntranceConfig;
@@ -26,6 +28,8 @@ pub struct Plan {
     pub server: Option<EntranceConfig>,
     /// The pipelines, in the order of the config.
     pub pipelines: Vec<PipelinePlan>,
+    /// The tests, for `weir test`.
+    pub trials: Vec<Trial>,
 }
 
 /// One pipeline.
@@ -115,10 +119,12 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
         written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
     claims::conflicts(&planner.claims, planner.diagnostics);
     claims::links(&planner.claims, &mut pipelines, planner.diagnostics);
+    let tests = root.as_ref().map(|root| root.tests.clone()).or_else(|| again(tree, "tests"));
+    let trials = trial::compile::compile(&tests.unwrap_or_default(), tree, planner.diagnostics);
     if planner.diagnostics.has_errors() {
         return None;
     }
-    Some(Plan { root: root?, written: without(tree, &["pipelines"]), server, pipelines })
+    Some(Plan { root: root?, written: without(tree, &["pipelines", "tests"]), server, pipelines, trials })
 }
 
 /// An option of a pipeline that the root has read (and complained about) already.
@@ -141,12 +147,12 @@ fn sections(node: &Node, at: &Path, kind: ComponentKind) -> Vec<Section> {
     written.iter().enumerate().filter_map(read).collect()
 }
 
-/// What decides how a component works. A sink's buffer and filters lie before it and are compared by themselves.
+/// What decides how a component works. A sink's buffer, filters and `when` lie before it and are compared by themselves.
 fn config_of(section: &Section, place: &Place<'_>) -> Node {
     if place.kind != ComponentKind::Sink {
         return section.node.clone();
     }
-    let own = without(&section.node, &["buffer", "filters"]);
+    let own = without(&section.node, &["buffer", "filters", "when"]);
     match place.format_written.filter(|_| own.get("format").is_none()) {
         None => own,
         Some(format) => {
@@ -154,6 +160,25 @@ fn config_of(section: &Section, place: &Place<'_>) -> Node {
             let all = entries.iter().map(|e| (e.key.clone(), e.node.clone()));
             Node::table(all.chain([("format".to_owned(), format.clone())]))
         }
+    }
+}
+
+/// A sink's `when` is a filter before its others, and counts as one.
+fn when_filter(
+    when: &QueryOption,
+    section: &Section,
+    index: usize,
+    place: &Place<'_>,
+) -> Planned<FilterFactory> {
+    let filter = QueryFilter::new(&when.0);
+    let site =
+        Site { pipeline: place.pipeline.clone(), kind: ComponentKind::Filter, index, type_name: "when" };
+    Planned {
+        site: Arc::new(site),
+        config: Arc::new(section.node.get("when").cloned().unwrap_or_else(Node::empty)),
+        claims: Arc::new([]),
+        placement: Placement::Task,
+        make: Arc::new(move || Box::new(filter.clone())),
     }
 }
 
@@ -231,7 +256,9 @@ impl Planner<'_> {
         let descriptor = self.descriptor(section, place.kind)?;
         let Build::Sink(build) = descriptor.build else { return None };
         let (sink, shared) = self.component(section, place, descriptor, build, SinkOptions::read)?;
-        let filters = self.filters(&shared.filters, first_filter, place);
+        let mut filters: Vec<_> =
+            shared.when.iter().map(|when| when_filter(when, section, first_filter, place)).collect();
+        filters.extend(self.filters(&shared.filters, first_filter + filters.len(), place));
         let buffer = BufferPlan::new(&shared.buffer, section, self.diagnostics)?;
         Some(PlannedSink { sink, filters, buffer })
     }

@@ -2,7 +2,6 @@
 //! difference.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 
 use super::apply;
 use super::diff::{self, Diff, PipelineDiff, SinkFate};
@@ -50,13 +49,13 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     report.needs_restart = needs_restart(&engine.written, &written);
     report.needs_restart.extend(buffers_that_stay(&engine.lives, &pipelines, &changes));
     let moves = report.pipelines.iter().any(|p| p.change != Change::Unchanged);
-    engine.ground.starting.store(true, Release);
+    engine.ground.starting.send_replace(true);
     let patience = root.shutdown_timeout;
     let known = engine.ground.shared.get::<CheckpointNames>();
     let runs = super::claims::checkpoints(engine.lives.iter().map(|live| &live.plan));
     known.set(super::claims::checkpoints(pipelines.iter()));
     let (notes, done) = apply::apply(&mut engine.lives, pipelines, changes, patience, &engine.ground).await;
-    engine.ground.starting.store(false, Release);
+    engine.ground.starting.send_replace(false);
     report.notes = notes;
     match done {
         Ok(()) => {

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::batch::Batch;
-use crate::codec::lookup;
+use crate::query::lookup;
 
 /// Longest value, in characters.
 const VALUE_CHARS_MAX: usize = 64;

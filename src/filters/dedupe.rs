@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::clock::{self, Instant};
 use crate::batch::Batch;
-use crate::codec::lookup::Field;
 use crate::config::options;
 use crate::flow::{BuildCx, Component, Emit, Filter};
+use crate::query::lookup::Field;
 
 options! {
     /// Options of the `dedupe` filter.

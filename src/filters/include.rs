@@ -1,13 +1,14 @@
 //! The `include` filter: only events that match its patterns pass.
 
 use crate::batch::Batch;
-use crate::codec::matching::{MatchOptions, Matcher};
+use crate::codec::match_options::MatchOptions;
 use crate::flow::{BuildCx, Component, Emit, Filter};
+use crate::query::patterns::Patterns;
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Include {
-    matcher: Matcher,
+    matcher: Patterns,
 }
 
 impl Component for Include {

@@ -4,5 +4,6 @@ pub mod dedupe;
 pub mod exclude;
 pub mod include;
 pub mod level;
+pub mod query;
 pub mod sample;
 pub mod throttle;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::base::clock::{self, Instant};
 use crate::batch::{Batch, Outcome};
-use crate::codec::lookup::Field;
 use crate::config::options;
 use crate::flow::{BuildCx, Component, Emit, Filter, Reason, TokenBucket};
+use crate::query::lookup::Field;
 
 options! {
     /// Options of the `throttle` filter.

@@ -89,6 +89,8 @@ pub struct Meter {
     queued_bytes: AtomicU64,
     stored_events: AtomicU64,
     stored_bytes: AtomicU64,
+    handed_events: AtomicU64,
+    handed_bytes: AtomicU64,
     relayed_events: AtomicU64,
     relayed_bytes: AtomicU64,
     recovered_events: AtomicU64,
@@ -158,14 +160,20 @@ impl Meter {
         self.queued_bytes.store(bytes, Relaxed);
     }
 
-    /// What waits in a disk buffer now, set by its thread; part of what is queued.
+    /// What waits in a disk buffer now and no sink has in hand, set by its thread; part of what is queued and stored.
     pub fn stored(&self, events: u64, bytes: u64) {
         self.stored_events.store(events, Relaxed);
         self.stored_bytes.store(bytes, Relaxed);
     }
 
-    /// What has passed a disk buffer's entrance and stays in memory, set by its thread; part of what is queued.
-    pub fn relayed(&self, events: u64, bytes: u64) {
+    /// What of a disk buffer the sink has in hand and has not counted; part of what is queued and stored.
+    pub(super) fn handed(&self, events: u64, bytes: u64) {
+        self.handed_events.store(events, Relaxed);
+        self.handed_bytes.store(bytes, Relaxed);
+    }
+
+    /// What has passed a disk buffer's entrance, stays in memory, and the sink has not counted; part of what is queued.
+    pub(super) fn relayed(&self, events: u64, bytes: u64) {
         self.relayed_events.store(events, Relaxed);
         self.relayed_bytes.store(bytes, Relaxed);
     }
@@ -178,6 +186,8 @@ impl Meter {
     /// The counters now.
     pub fn snapshot(&self) -> MeterSnapshot {
         let read = |a: &AtomicU64| a.load(Relaxed);
+        let stored_events = read(&self.stored_events) + read(&self.handed_events);
+        let stored_bytes = read(&self.stored_bytes) + read(&self.handed_bytes);
         MeterSnapshot {
             received_events: read(&self.received_events),
             received_bytes: read(&self.received_bytes),
@@ -185,9 +195,9 @@ impl Meter {
             delivered_bytes: read(&self.delivered_bytes),
             filtered_events: read(&self.filtered_events),
             dropped_events: Reason::ALL.map(|r| (r, read(&self.dropped_events[r as usize]))),
-            queued_events: read(&self.queued_events) + read(&self.stored_events) + read(&self.relayed_events),
-            queued_bytes: read(&self.queued_bytes) + read(&self.stored_bytes) + read(&self.relayed_bytes),
-            stored_events: read(&self.stored_events),
+            queued_events: read(&self.queued_events) + stored_events + read(&self.relayed_events),
+            queued_bytes: read(&self.queued_bytes) + stored_bytes + read(&self.relayed_bytes),
+            stored_events,
             recovered_events: read(&self.recovered_events),
             errors: read(&self.errors),
             restarts: read(&self.restarts),

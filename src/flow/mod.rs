@@ -10,6 +10,8 @@ pub mod disk;
 mod gather;
 #[cfg(test)]
 mod gather_tests;
+mod lease;
+mod ledger;
 mod limit;
 mod links;
 mod memory;
@@ -17,6 +19,7 @@ mod meter;
 mod outlet;
 #[cfg(test)]
 mod outlet_tests;
+mod query_option;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -30,11 +33,13 @@ pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Sourc
 pub use context::{Health, LastError, Shared, Site, State, TaskCx};
 pub use descriptor::{Build, BuildCx, Claim, Component, Descriptor, Placement};
 pub use gather::{Gather, GatherLimits, Gathered};
+pub use lease::Lease;
 pub use limit::TokenBucket;
 pub use links::{Link, Links};
 pub use memory::Memory;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Course, Intake, Outlet, RateLimit};
+pub use query_option::QueryOption;
 pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
 pub use retry::RetrySchedule;
 pub use shared_options::SinkOptions;

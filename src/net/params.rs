@@ -10,6 +10,7 @@ use super::select::{self, Select};
 use crate::base::units::parse_duration;
 use crate::batch::Timestamp;
 use crate::config::nearest::nearest;
+use crate::query::Query;
 
 /// What the body of a stream looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +65,19 @@ pub struct StreamParams {
     pub pipelines: Vec<String>,
 }
 
-const NAMES: [&str; 10] =
-    ["include", "exclude", "level", "tail", "since", "limit", "fields", "last_event_id", "ping", "format"];
+const NAMES: [&str; 11] = [
+    "q",
+    "include",
+    "exclude",
+    "level",
+    "tail",
+    "since",
+    "limit",
+    "fields",
+    "last_event_id",
+    "ping",
+    "format",
+];
 const LEVELS: [&str; 7] = ["trace", "debug", "info", "notice", "warn", "error", "fatal"];
 const WIRES: [&str; 3] = ["sse", "ndjson", "raw"];
 /// Most keys in `fields` and names in `p`.
@@ -112,6 +124,7 @@ impl StreamParams {
             "limit" => self.limit = Some(number(name, value)?),
             "since" => self.select.since = Some(since(value, now)?),
             "fields" => self.fields = Some(Fields::new(list(name, value)?)),
+            "q" => self.select.query = query(value)?.map(|query| query.matcher()),
             "last_event_id" => self.last_event_id = Some(value.to_owned()),
             "ping" if value == "event" => self.ping_event = true,
             "ping" => return Err(not_one_of(name, value, &["event"])),
@@ -137,6 +150,26 @@ fn unknown(name: &str, many: bool) -> Problem {
 
 fn invalid(name: &str, why: &str) -> Problem {
     Problem::bad_request(format!("invalid parameter `{name}`: {why}")).with("parameter", name)
+}
+
+/// A query; nothing at all asks for every row, as an empty box on a page does.
+fn query(text: &str) -> Result<Option<Query>, Problem> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    Query::parse(text).map(Some).map_err(|wrong| {
+        // What marks the place on a page: `position` counts bytes of the query, as UTF-8.
+        let position = serde_json::json!({ "start": wrong.span.start, "end": wrong.span.end });
+        let mut problem =
+            invalid("q", &wrong.message).with("message", wrong.message).with("position", position);
+        if let Some(expected) = wrong.expected {
+            problem = problem.with("expected", expected);
+        }
+        match wrong.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    })
 }
 
 fn not_one_of(name: &str, value: &str, allowed: &[&str]) -> Problem {
@@ -213,9 +246,26 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_query_says_where() {
+        let bad = StreamParams::parse(Some("q=%C3%A9+level:loud"), false, Timestamp(0)).unwrap_err();
+        let body = bad.into_last_words();
+        let body = &body[memchr::memmem::find(&body, b"\r\n\r\n").unwrap() + 4..];
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        assert_eq!(body["status"], 400);
+        assert_eq!(body["parameter"], "q");
+        assert_eq!(body["message"], "unknown level: `loud`");
+        assert_eq!(body["position"], serde_json::json!({ "start": 9, "end": 13 }));
+        assert!(body["expected"].as_str().unwrap().contains("error") && body["hint"].is_string());
+        assert!(parse("q=+").unwrap().select.query.is_none());
+        assert!(parse("q=level:error+-x").unwrap().select.query.is_some());
+    }
+
+    #[test]
     fn errors_name_the_parameter() {
         for (query, detail) in [
-            ("q=level:error", "unknown parameter: `q`"),
+            ("query=level:error", "unknown parameter: `query`"),
+            ("q=level:loud", "invalid parameter `q`: unknown level: `loud`"),
+            ("q=a&q=b", "parameter given twice: `q`"),
             ("inclde=a", "unknown parameter: `inclde`"),
             ("p=a", "unknown parameter: `p`"),
             ("tail=1&tail=2", "parameter given twice: `tail`"),

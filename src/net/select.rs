@@ -1,10 +1,12 @@
-//! Which rows a subscriber wants: regular expressions on the raw line, a least severity, a time. Compiled once
+//! Which rows a subscriber wants: a query, regular expressions on the raw line, a least severity, a time. Compiled once
 //! per subscriber, within bounds that keep a hostile expression from costing memory or time.
 
 use regex_automata::meta::{Config, Regex};
 use regex_automata::util::syntax;
 
-use crate::batch::{Batch, Level, Timestamp};
+use crate::base::clock;
+use crate::batch::{Batch, Level, Mask, Timestamp};
+use crate::query::Matcher;
 
 /// Most expressions of a kind, and the longest of them in bytes.
 pub const PATTERNS_MAX: usize = 16;
@@ -17,6 +19,8 @@ const CACHE_BYTES_MAX: usize = 256 << 10;
 /// The rows a subscriber wants. Matching is linear in the line, whatever the expression.
 #[derive(Debug, Clone, Default)]
 pub struct Select {
+    /// A row must be found by it.
+    pub query: Option<Matcher>,
     /// A row must match one of them.
     pub include: Option<Regex>,
     /// A row must match none of them.
@@ -30,13 +34,25 @@ pub struct Select {
 impl Select {
     /// Whether every row is wanted, so that none needs to be looked at.
     pub fn is_everything(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none() && self.level.is_none() && self.since.is_none()
+        self.query.is_none()
+            && self.include.is_none()
+            && self.exclude.is_none()
+            && self.level.is_none()
+            && self.since.is_none()
     }
 
-    /// Whether a row is wanted; `replayed` when it was there before the subscriber.
-    pub fn wants(&self, batch: &Batch, row: u32, replayed: bool) -> bool {
+    /// Which live rows of a batch the query finds; `None` without a query, where that leaves none out. The whole
+    /// batch is searched at once, which costs less than its rows one by one.
+    pub fn found(&mut self, batch: &Batch) -> Option<Mask> {
+        self.query.as_mut().map(|matcher| matcher.mask(batch, clock::timestamp()))
+    }
+
+    /// Whether a row is wanted; `found` is what [`Select::found`] gave for its batch, and `replayed` says that the
+    /// row was there before the subscriber.
+    pub fn wants(&self, batch: &Batch, row: u32, found: Option<&Mask>, replayed: bool) -> bool {
         let line = batch.line(row);
-        self.level.is_none_or(|min| batch.level(row).is_some_and(|level| level >= min))
+        found.is_none_or(|found| found.has(row))
+            && self.level.is_none_or(|min| batch.level(row).is_some_and(|level| level >= min))
             && self.include.as_ref().is_none_or(|regex| regex.is_match(line))
             && !self.exclude.as_ref().is_some_and(|regex| regex.is_match(line))
             && !(replayed && self.since.is_some_and(|since| batch.timestamp(row) < since))

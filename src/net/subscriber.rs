@@ -14,6 +14,7 @@ use super::notes::{self, HeartbeatStyle, NoteStyle};
 use super::ring::{Cursor, Read, Ring, Start};
 use super::segment::{Content, Encoded, Form, Framing, Segment};
 use super::select::Select;
+use crate::batch::Mask;
 use crate::flow::Meter;
 
 /// Bytes after which a fill ends; one event may be larger.
@@ -79,11 +80,21 @@ pub struct Subscriber {
     /// Which leg is served first; turns, so that a busy stream does not starve the others.
     turn: usize,
     select: Option<Box<Select>>,
+    /// What the query found in the segment that is being read: a fill may end in the middle of it.
+    found: Option<Found>,
     remaining: Option<u64>,
     notes: NoteStyle,
     /// Several streams on one connection: ids and rows name their pipeline.
     many: bool,
     ended: bool,
+}
+
+/// What a query found in a segment, of which leg, by the sequence of its first event.
+#[derive(Debug)]
+struct Found {
+    leg: usize,
+    segment: u64,
+    rows: Option<Mask>,
 }
 
 /// How a subscriber wants its rows.
@@ -108,6 +119,7 @@ impl Subscriber {
             legs: SmallVec::new(),
             turn: 0,
             select,
+            found: None,
             remaining: limit,
             notes,
             many,
@@ -124,7 +136,7 @@ impl Subscriber {
     pub fn join_tail(&mut self, ring: &Arc<Ring>, count: u64, form: Form, seat: Seat) {
         let mut cursor = ring.subscribe(Start::Oldest);
         let head = cursor.replay_until;
-        cursor.next = match &self.select {
+        cursor.next = match &mut self.select {
             None => cursor.next.max(ring.tail(count)).min(head),
             Some(select) => tail_start(ring, cursor.next, head, count, select),
         };
@@ -282,12 +294,14 @@ impl Subscriber {
         let from = (cursor.next - segment.first()) as usize;
         let count = segment.count() as usize;
         let limit = self.remaining.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let Some(select) = &self.select else {
+        let Some(select) = &mut self.select else {
             let encoded = segment.encoded(form, epoch);
             let to = encoded.fitting(from, count.min(from.saturating_add(limit)), FILL_BYTES - out.bytes);
             cursor.next += (to - from) as u64;
             return self.send(index, &encoded, segment, from..to, out);
         };
+        let known = self.found.take().filter(|f| f.leg == index && f.segment == segment.first());
+        let found_rows = known.map_or_else(|| select.found(segment.batch()), |found| found.rows);
         // Wanted rows that lie next to each other leave as one slice.
         let mut runs: SmallVec<[Range<usize>; 8]> = SmallVec::new();
         let (mut at, mut found, mut bytes) = (from, 0, out.bytes);
@@ -298,7 +312,7 @@ impl Subscriber {
             }
             *rows -= 1;
             let replayed = segment.first() + (at as u64) < cursor.replay_until;
-            if select.wants(segment.batch(), row, replayed) {
+            if select.wants(segment.batch(), row, found_rows.as_ref(), replayed) {
                 let encoded = encoded.get_or_insert_with(|| segment.encoded(form, epoch));
                 bytes += encoded.start(at + 1) - encoded.start(at);
                 found += 1;
@@ -310,6 +324,9 @@ impl Subscriber {
             at += 1;
         }
         cursor.next += (at - from) as u64;
+        if at < count {
+            self.found = Some(Found { leg: index, segment: segment.first(), rows: found_rows });
+        }
         if let Some(encoded) = encoded {
             runs.into_iter().for_each(|run| self.send(index, &encoded, segment, run, out));
         }
@@ -374,14 +391,15 @@ impl Subscriber {
 }
 
 /// Sequence of the first of the last `count` wanted rows among the events `oldest..head`.
-fn tail_start(ring: &Ring, oldest: u64, head: u64, count: u64, select: &Select) -> u64 {
+fn tail_start(ring: &Ring, oldest: u64, head: u64, count: u64, select: &mut Select) -> u64 {
     let mut found = VecDeque::new();
     if count == 0 {
         return head;
     }
     for segment in &ring.segments_from(oldest) {
+        let rows = select.found(segment.batch());
         for (seq, row) in (segment.first()..).zip(segment.batch().live().iter()) {
-            if seq >= oldest && seq < head && select.wants(segment.batch(), row, true) {
+            if seq >= oldest && seq < head && select.wants(segment.batch(), row, rows.as_ref(), true) {
                 found.push_back(seq);
                 if found.len() as u64 > count {
                     found.pop_front();

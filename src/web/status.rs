@@ -94,6 +94,7 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
                 "next": ring.epoch().id(ring.head()),
                 "history_events": ring.history_events(),
                 "encoded_batches": ring.encoded_batches(),
+                "json": stream.options.own_is_json,
             }),
         );
     }

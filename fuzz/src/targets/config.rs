@@ -1,11 +1,11 @@
 //! What an operator may write into a file.
 
-use logweir::codec::lookup::Field;
-use logweir::codec::matching::Logic;
 use logweir::codec::template::{Template, TimestampFormat};
 use logweir::config::{Diagnostics, Source, toml_file};
 use logweir::engine;
 use logweir::files::PathTemplate;
+use logweir::query::lookup::Field;
+use logweir::query::patterns::Logic;
 
 /// Any text becomes a plan or diagnostics that can be shown.
 pub fn config(data: &[u8]) {
@@ -30,7 +30,7 @@ pub fn templates(data: &[u8]) {
 pub fn patterns(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if text.len() < 200 {
-        let built = logweir::codec::matching::Matcher::new(&[text], Logic::Or, Field::Line);
+        let built = logweir::query::patterns::Patterns::new(&[text], Logic::Or, Field::Line);
         if let Ok(mut matcher) = built {
             let batch =
                 logweir::batch::Batch::from_lines("fuzz", [&data[data.len() / 2..], b"ERROR x", data]);

@@ -2,7 +2,8 @@
 
 use logweir::batch::{Batch, Timestamp, detect};
 use logweir::codec::framing::{LineFramer, Oversize};
-use logweir::codec::{json, lookup as fields, terminal as term};
+use logweir::codec::{json, terminal as term};
+use logweir::query::lookup as fields;
 
 /// Lines do not depend on how the text was cut into reads, and none is longer than the limit.
 pub fn file_lines(data: &[u8]) {

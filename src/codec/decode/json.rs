@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{EVENTS_MAX, Events, Malformed};
 use crate::batch::{Framing, Span};
 use crate::codec::json::clean_prefix;
-use crate::codec::lookup::unescaped;
+use crate::query::lookup::unescaped;
 
 /// Deepest nesting of objects and arrays in an event.
 pub const DEPTH_MAX: u32 = 128;

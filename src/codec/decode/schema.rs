@@ -2,7 +2,7 @@
 //! without parsing the rest.
 
 use super::{Events, Malformed};
-use crate::codec::lookup::lookup_json;
+use crate::query::lookup::lookup_json;
 
 /// A type that a field can be required to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
