@@ -330,6 +330,50 @@ mod ring {
         assert!(try_program("no_such_program").is_err());
     }
 
+    /// What `src/trace` is tested on without a kernel: `WEIR_REWRITE_FIXTURES=1` records it anew.
+    #[test]
+    fn a_session_is_recorded_and_read_again() {
+        let Some(place) = possible("session") else { return };
+        let pem = certificate(&place);
+        let (plain, tls) = (Program::start(&["server.py"]), Program::start(&["server.py", &pem]));
+        let capture = Capture { tcp: true, http: true, tls: true, stdio: true };
+        let comms = vec!["curl".to_owned(), "python3".to_owned()];
+        let scope = Scope { comms, ports: vec![plain.port, tls.port], ..Scope::default() };
+        let ring_bytes = 1 << 20;
+        let mut tracer =
+            Tracer::start(&Settings { capture, scope, ring_bytes, without: Vec::new() }).unwrap();
+        let base = format!("http://127.0.0.1:{}", plain.port);
+        let header = format!("traceparent: {TRACE}");
+        let secret = "Authorization: Basic c2VjcmV0";
+        curl(&["-H", &header, "-H", secret, &format!("{base}/a?b=1"), &format!("{base}/missing")]);
+        curl(&["-k", "-H", &header, &format!("https://127.0.0.1:{}/tls", tls.port)]);
+        let mut recorded = Vec::new();
+        programs::until_quiet(|| {
+            tracer.read(usize::MAX, |bytes| {
+                // Other tests' programs write, too.
+                let foreign = matches!(Record::parse(bytes), Ok(Record::Output(output))
+                    if ![plain.id(), tls.id()].contains(&output.owner.pid));
+                if !foreign {
+                    recorded.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
+                    recorded.extend_from_slice(bytes);
+                }
+            })
+        });
+        if std::env::var_os("WEIR_REWRITE_FIXTURES").is_some() {
+            std::fs::write("src/trace/testdata/session.bin", &recorded).unwrap();
+        }
+        let (mut events, mut rest) = (Vec::new(), recorded.as_slice());
+        let wanted = logweir::trace::http::pairing::Wanted { tcp: true, query: true };
+        let mut pairing = logweir::trace::http::Pairing::new(wanted, std::path::Path::new("/proc"), 1024);
+        while let Some((len, bytes)) = rest.split_first_chunk::<4>() {
+            let (record, after) = bytes.split_at(u32::from_le_bytes(*len) as usize);
+            pairing.record(&Record::parse(record).unwrap(), &mut events);
+            rest = after;
+        }
+        let is_exchange = |event: &&_| matches!(event, logweir::trace::event::TraceEvent::Exchange(_));
+        assert_eq!(events.iter().filter(is_exchange).count(), 6, "{events:#?}");
+    }
+
     /// On a kernel without the socket tracepoints, the ends of system calls are hooked instead.
     #[test]
     fn older_kernels_are_served_by_system_calls() {

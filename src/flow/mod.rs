@@ -40,7 +40,7 @@ pub use memory::Memory;
 pub use meter::{Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Course, Intake, Outlet, RateLimit};
 pub use query_option::QueryOption;
-pub use queue::{Bounds, Inlet, Lease, Queue, WhenFull};
+pub use queue::{Bounds, Inlet, Queue, WhenFull};
 pub use retry::RetrySchedule;
 pub use shared_options::SinkOptions;
 pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource};

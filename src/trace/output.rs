@@ -135,3 +135,87 @@ impl Open {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::process::Processes;
+    use crate::trace::records::{Head, Owner};
+
+    struct Writer {
+        outputs: Outputs,
+        processes: Processes,
+        events: Vec<TraceEvent>,
+    }
+
+    impl Writer {
+        fn new(line_max: usize) -> Writer {
+            let processes = Processes::new(std::path::Path::new("/nonexistent"));
+            Writer { outputs: Outputs::new(line_max), processes, events: Vec::new() }
+        }
+
+        fn write(&mut self, (pid, tid, fd): (u32, u32, u32), bytes: &[u8], continues: bool, cut: bool) {
+            let owner = Owner {
+                pid,
+                tid,
+                uid: 0,
+                pid_inner: pid,
+                cgroup: 0,
+                started_ns: 0,
+                pid_namespace: 0,
+                comm: [0; 16],
+            };
+            let head = Head { cpu: 0, sequence: 0, time_ns: 0 };
+            let total = u32::try_from(bytes.len()).unwrap();
+            let record = OutputRecord { head, owner, fd, total, continues, cut, bytes };
+            let process = self.processes.of(&owner);
+            self.outputs.record(&record, process, at(0), &mut self.events);
+        }
+
+        fn lines(&mut self) -> Vec<(String, bool)> {
+            let text = |event| match event {
+                TraceEvent::Line(line) => (String::from_utf8(line.text).unwrap(), line.truncated),
+                other => panic!("{other:?}"),
+            };
+            self.events.drain(..).map(text).collect()
+        }
+    }
+
+    fn at(monotonic_ns: u64) -> Moment {
+        Moment { monotonic_ns, unix_ns: 0 }
+    }
+
+    #[test]
+    fn lines_are_put_together_per_output_and_calls_per_thread() {
+        let mut writer = Writer::new(100);
+        writer.write((1, 1, 1), b"a\r\nb", false, false);
+        writer.write((2, 2, 1), b"other\n", false, false);
+        writer.write((1, 1, 2), b"error\n", false, false);
+        // Two threads write at the same time, each in one call of two records.
+        writer.write((1, 10, 1), b"first ", true, false);
+        writer.write((1, 11, 1), b"second ", true, false);
+        writer.write((1, 11, 1), b"call\n", false, false);
+        writer.write((1, 10, 1), b"call\n", false, false);
+        let texts: Vec<String> = writer.lines().into_iter().map(|(text, _)| text).collect();
+        assert_eq!(texts, ["a", "other", "error", "bsecond call", "first call"]);
+    }
+
+    #[test]
+    fn lines_are_bounded_and_do_not_wait_for_ever() {
+        let mut writer = Writer::new(4);
+        writer.write((1, 1, 1), b"too long\nok\ncut", false, true);
+        writer.write((1, 1, 1), b"open", false, false);
+        let expected =
+            [("too ", true), ("ok", false), ("cut", true)].map(|(text, cut)| (text.to_owned(), cut));
+        assert_eq!(writer.lines(), expected);
+        writer.outputs.tick(at(500_000_000), &mut writer.events);
+        assert_eq!(writer.lines(), []);
+        writer.outputs.tick(at(1_500_000_000), &mut writer.events);
+        assert_eq!(writer.lines(), [("open".to_owned(), false)]);
+        for pid in 0..5000 {
+            writer.write((pid, pid, 1), b"x", false, false);
+            writer.write((pid, pid, 2), b"y", true, false);
+        }
+        assert!(writer.outputs.open.len() <= OPEN_MAX && writer.outputs.calls.len() <= OPEN_MAX);
+    }
+}

@@ -236,6 +236,15 @@ fn source(capture: &str, scope: &str, optional: bool) -> String {
     )
 }
 
+/// Reads until nothing has come for half a second.
+pub fn until_quiet(mut read: impl FnMut() -> usize) {
+    let mut quiet = 0;
+    while quiet < 10 {
+        quiet = if read() == 0 { quiet + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Runs weir by way of another program until it has started, or ended by itself: its exit code and its log.
 pub fn run_for_a_moment(
     place: &Place,

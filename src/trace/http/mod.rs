@@ -5,5 +5,7 @@ mod conversation;
 mod half;
 pub mod head;
 pub mod pairing;
+#[cfg(test)]
+mod tests;
 
 pub use pairing::{Pairing, PairingCounts};

@@ -65,7 +65,10 @@ impl Drop for Libraries {
             while !self.links.is_empty() {
                 let some = self.links.split_off(self.links.len().saturating_sub(share));
                 // Where there are no more threads to be had, this one does it.
-                std::thread::Builder::new().name("unhook".to_owned()).spawn_scoped(scope, move || drop(some)).ok();
+                std::thread::Builder::new()
+                    .name("unhook".to_owned())
+                    .spawn_scoped(scope, move || drop(some))
+                    .ok();
             }
         });
     }
