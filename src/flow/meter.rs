@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::tap::TapPoint;
+
 /// Why rows were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -99,9 +101,15 @@ pub struct Meter {
     clients: AtomicU64,
     client_drops: AtomicU64,
     cut_events: AtomicU64,
+    tap: TapPoint,
 }
 
 impl Meter {
+    /// Where the rows that are counted here can be looked at: what a source or filter puts out, what a sink receives.
+    pub fn tap(&self) -> &TapPoint {
+        &self.tap
+    }
+
     /// Rows came in.
     pub fn received(&self, events: u64, bytes: u64) {
         self.received_events.fetch_add(events, Relaxed);

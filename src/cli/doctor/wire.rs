@@ -2,7 +2,7 @@
 //! is read by hand, because a client library would hide what is looked for: the version, the framing, how a stream
 //! ended, and the time of every piece.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ fn read(connection: &mut Connection, deadline: Instant, into: &mut Vec<u8>) -> i
     if left.is_zero() {
         return Ok(Got::Nothing);
     }
-    connection.socket().set_read_timeout(Some(left))?;
+    connection.set_timeouts(Some(left))?;
     let mut chunk = [0; 16 << 10];
     match connection.read(&mut chunk) {
         Ok(0) => Ok(Got::End),
@@ -287,14 +287,13 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     /// A server that answers every connection with these bytes, one piece at a time.
-    fn server(pieces: &'static [&'static [u8]]) -> (Base, SocketAddr) {
+    fn server(pieces: &[&'static [u8]]) -> (Base, SocketAddr) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let pieces = pieces.to_vec();
         std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
@@ -307,7 +306,7 @@ mod tests {
         (Base::parse(&format!("http://{address}")).unwrap(), address)
     }
 
-    fn body(pieces: &'static [&'static [u8]]) -> (String, bool) {
+    fn body(pieces: &[&'static [u8]]) -> (String, bool) {
         let (base, address) = server(pieces);
         let mut response = ask(&base, address, "/", &[], Duration::from_secs(5)).unwrap();
         let mut all = Vec::new();

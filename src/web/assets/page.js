@@ -376,6 +376,8 @@ export class Page {
   // Puts what is shown into the address.
   remember() {
     const { applied, want } = this;
-    history.replaceState(null, "", url.write({ ...want, ...applied }));
+    const { pathname, search } = url.write({ ...want, ...applied });
+    // Without the origin: where a login stood in the address, only the browser can repeat it.
+    history.replaceState(null, "", pathname + search);
   }
 }
