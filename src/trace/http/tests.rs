@@ -212,7 +212,7 @@ fn pipelined_requests_are_answered_in_order() {
         [("/1", 200), ("/2", 304), ("/3", 200)].map(|(path, status)| told(path, status, Ending::Complete));
     assert_eq!(talk.told(), ends);
     let sizes: Vec<_> = exchanges(&talk.events).iter().map(|e| (e.request_bytes, e.response_bytes)).collect();
-    assert_eq!(sizes, [(19, 40), (19, 45), (20, 40)]);
+    assert_eq!(sizes, [(19, 40), (19, 48), (20, 40)]);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn interim_responses_and_bodies_of_every_kind() {
     let ends = [("/up", 204), ("/chunks", 200), ("/next", 200)].map(|(p, s)| told(p, s, Ending::Complete));
     assert_eq!(talk.told(), ends);
     let up = exchanges(&talk.events)[0];
-    assert_eq!((up.request_bytes, up.response_bytes), (66, 25 + 38 + 27));
+    assert_eq!((up.request_bytes, up.response_bytes), (67, 25 + 37 + 27));
 }
 
 #[test]
