@@ -86,6 +86,12 @@ pub struct QuickArgs {
     /// Read standard input
     #[arg(long)]
     pub input_stdin: bool,
+    /// Follow TCP connections of all processes, as the kernel sees them (needs the feature `ebpf`)
+    #[arg(long)]
+    pub ebpf_tcp: bool,
+    /// Follow HTTP requests and responses of all processes, as the kernel sees them (needs the feature `ebpf`)
+    #[arg(long)]
+    pub ebpf_http_tracing: bool,
     /// Keep only lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub include: Vec<String>,

@@ -10,6 +10,7 @@ mod query;
 mod requests;
 mod state;
 mod strangers;
+mod trace;
 
 /// A name for `FUZZ_TARGET`, and what it does with the bytes. It panics where a promise is broken.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
@@ -55,4 +56,6 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("config", config::config),
     ("templates", config::templates),
     ("patterns", config::patterns),
+    ("trace_records", trace::trace_records),
+    ("http_heads", trace::http_heads),
 ];
