@@ -5,6 +5,7 @@
 
 mod support;
 
+use support::browser::{Browser, browser_is_there};
 use support::eventually;
 use support::http::Stream;
 use support::nginx::{GZIP, Nginx, has_nginx};
@@ -91,4 +92,32 @@ fn a_subscriber_resumes_through_the_proxy_after_weir_was_stopped() {
     weir.stop();
     let bye = std::iter::from_fn(|| stream.event()).last().expect("a last event");
     assert_eq!(bye.kind, "bye", "{bye:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_page_works_below_the_prefix_of_a_proxy() {
+    let name = "the_live_page_works_below_the_prefix_of_a_proxy";
+    if !has_nginx(name) || !browser_is_there(name) {
+        return;
+    }
+    let place = Place::new().with("app.log", "one\ntwo\n");
+    let weir = place.started(PIPELINE);
+    let nginx = Nginx::start(&place, &weir.authority(), "", "proxy_http_version 1.1;");
+    let browser = Browser::open(1000, 700).await;
+    browser.load(&format!("http://{}/logs/", nginx.authority())).await;
+    browser.rows(2).await;
+    place.append("app.log", "three\n");
+    browser.rows(3).await;
+    // Links, the address and a pipeline without its slash stay below the prefix.
+    browser.until("there is a link", "$('pipelines').querySelector('a') !== null").await;
+    let links = "[$('home').href, $('pipelines').querySelector('a').href, location.href]";
+    let root = format!("http://{}/logs/", nginx.authority());
+    let expected = serde_json::json!([root, format!("{root}app/"), root]);
+    assert_eq!(browser.value(links).await, expected);
+    browser.load(&format!("{root}app")).await;
+    assert_eq!(browser.value("location.pathname").await, "/logs/app/");
+    browser.query("two").await;
+    browser.rows(1).await;
+    browser.assert_clean(&root, &[]).await;
+    weir.stop();
 }

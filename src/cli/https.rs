@@ -3,8 +3,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -32,6 +34,8 @@ pub enum Trust {
 
 /// A connection to ask on.
 pub(super) enum Connection {
+    /// A Unix socket.
+    Local(UnixStream),
     /// Without TLS.
     Plain(TcpStream),
     /// With.
@@ -56,12 +60,18 @@ impl Connection {
         Ok(Connection::Tls(Box::new(stream)))
     }
 
-    /// The socket below, for its timeouts.
-    pub(super) fn socket(&self) -> &TcpStream {
-        match self {
+    /// Bounds how long a single read and write may take; `None`: not at all.
+    pub(super) fn set_timeouts(&self, each: Option<Duration>) -> io::Result<()> {
+        let tcp = match self {
+            Connection::Local(socket) => {
+                socket.set_write_timeout(each)?;
+                return socket.set_read_timeout(each);
+            }
             Connection::Plain(socket) => socket,
             Connection::Tls(stream) => &stream.sock,
-        }
+        };
+        tcp.set_write_timeout(each)?;
+        tcp.set_read_timeout(each)
     }
 
     /// The certificate that the server has shown, and the version of the protocol.
@@ -78,16 +88,32 @@ impl Connection {
 
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
+            Connection::Local(socket) => socket.read(into),
             Connection::Plain(socket) => socket.read(into),
             Connection::Tls(stream) => stream.read(into),
         }
     }
 
+    /// Another handle to a Unix socket, to shut it down from elsewhere.
+    pub(super) fn local(&self) -> Option<UnixStream> {
+        match self {
+            Connection::Local(socket) => socket.try_clone().ok(),
+            Connection::Plain(_) | Connection::Tls(_) => None,
+        }
+    }
+
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
+            Connection::Local(socket) => socket.write_all(bytes),
             Connection::Plain(socket) => socket.write_all(bytes),
             Connection::Tls(stream) => stream.write_all(bytes),
         }
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Connection::read(self, into)
     }
 }
 

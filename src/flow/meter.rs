@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::tap::TapPoint;
+
 /// Why rows were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -25,6 +27,8 @@ pub enum Reason {
     BufferFault,
     /// Datagrams found the socket's buffer full: the pipeline was slower than their senders.
     SocketBuffer,
+    /// Kernel events found the ring buffer full: the pipeline was slower than what is traced.
+    RingBuffer,
     /// Whoever sent the datagrams may not (`access`).
     Refused,
     /// The component failed on these rows (a bug, caught).
@@ -35,7 +39,7 @@ pub enum Reason {
 
 impl Reason {
     /// Number of reasons.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Reason; Reason::COUNT] = [
@@ -48,6 +52,7 @@ impl Reason {
         Reason::NoSpace,
         Reason::BufferFault,
         Reason::SocketBuffer,
+        Reason::RingBuffer,
         Reason::Refused,
         Reason::Fault,
         Reason::Aborted,
@@ -65,6 +70,7 @@ impl Reason {
             Reason::NoSpace => "no_space",
             Reason::BufferFault => "buffer_fault",
             Reason::SocketBuffer => "socket_buffer",
+            Reason::RingBuffer => "ring_buffer",
             Reason::Refused => "refused",
             Reason::Fault => "fault",
             Reason::Aborted => "aborted",
@@ -95,9 +101,15 @@ pub struct Meter {
     clients: AtomicU64,
     client_drops: AtomicU64,
     cut_events: AtomicU64,
+    tap: TapPoint,
 }
 
 impl Meter {
+    /// Where the rows that are counted here can be looked at: what a source or filter puts out, what a sink receives.
+    pub fn tap(&self) -> &TapPoint {
+        &self.tap
+    }
+
     /// Rows came in.
     pub fn received(&self, events: u64, bytes: u64) {
         self.received_events.fetch_add(events, Relaxed);

@@ -26,8 +26,9 @@ mod queue_tests;
 mod retry;
 mod shared_options;
 mod signals;
+mod tap;
 
-pub use board::{Board, ComponentEntry, NotReady, PipelineEntry};
+pub use board::{Board, Capacity, ComponentEntry, NotReady, PipelineEntry};
 pub use chain::{Chain, Stage};
 pub use component::{Emit, Fault, Filter, FilterFactory, Sink, SinkFactory, Source, SourceFactory};
 pub use context::{Health, LastError, Shared, Site, State, TaskCx};
@@ -44,3 +45,4 @@ pub use queue::{Bounds, Inlet, Queue, WhenFull};
 pub use retry::RetrySchedule;
 pub use shared_options::SinkOptions;
 pub use signals::{ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource};
+pub use tap::{Shown, TapCounts, TapLimits, TapPoint, TapReader};

@@ -296,6 +296,7 @@ impl Queue {
 
     fn receive(&self, batch: &Batch) {
         self.meter.received(batch.events(), batch.bytes());
+        self.meter.tap().show(batch);
     }
 
     pub(super) fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {

@@ -168,7 +168,7 @@ fn read(connection: &mut Connection, deadline: Instant, into: &mut Vec<u8>) -> i
     if left.is_zero() {
         return Ok(Got::Nothing);
     }
-    connection.socket().set_read_timeout(Some(left))?;
+    connection.set_timeouts(Some(left))?;
     let mut chunk = [0; 16 << 10];
     match connection.read(&mut chunk) {
         Ok(0) => Ok(Got::End),
