@@ -30,8 +30,7 @@ fn pairing() -> Pairing {
 }
 
 fn exchanges(events: &[TraceEvent]) -> Vec<&Exchange> {
-    let exchange =
-        |event| if let &TraceEvent::Exchange(ref exchange) = event { Some(exchange) } else { None };
+    let exchange = |event| if let TraceEvent::Exchange(exchange) = event { Some(exchange) } else { None };
     events.iter().filter_map(exchange).collect()
 }
 
