@@ -130,6 +130,11 @@ fn the_guide_to_looking_inside_prints_what_it_says() {
 }
 
 #[test]
+fn the_guide_to_looking_prints_what_it_says() {
+    run_page("guides/look-at-logs.md", 4, &[]);
+}
+
+#[test]
 fn moving_from_logwisp_prints_what_it_says() {
     run_page("migrate/from-logwisp.md", 2, &["curl"]);
 }

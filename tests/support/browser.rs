@@ -2,18 +2,18 @@
 //! looks at what the console said. Scripts see the page's own modules: an `import` of a module gives the same one.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{PATIENCE, eventually, free_port, http, installed, skip};
 use logweir::base::clock;
 
 /// One browser at a time: each takes much memory and a core.
-static ONE: Mutex<()> = Mutex::new(());
+static ONE: Mutex<()> = Mutex::const_new(());
 
 /// Scripts may take as long as anything else.
 const POLL: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ pub fn browser_is_there(test: &str) -> bool {
 impl Browser {
     /// A browser with a window of this size.
     pub async fn open(width: u32, height: u32) -> Browser {
-        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = ONE.lock().await;
         let port = free_port();
         let mut driver = Command::new("chromedriver");
         driver.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
@@ -86,7 +86,7 @@ impl Browser {
     async fn try_value(&self, expression: &str) -> Result<Value, String> {
         let script = format!(
             "const done = arguments[arguments.length - 1];
-             const main = document.querySelector('script[type=module]').src;
+             const main = performance.getEntriesByType('resource').find((one) => one.name.endsWith('/main.js')).name;
              const $ = (id) => document.getElementById(id);
              const load = (name) => import(main.replace('main.js', name));
              import(main).then(async ({{ page, filter, controls, keys, status, tabs }}) => ({expression}))
@@ -180,6 +180,12 @@ impl Browser {
         assert!(bad.is_empty(), "the console has: {bad:#?}");
         let asked = self.value("performance.getEntriesByType('resource').map((entry) => entry.name)").await;
         let asked: Vec<String> = serde_json::from_value(asked).unwrap();
+        // A login may stand in the address.
+        let plain = |url: &String| match url.split_once('@') {
+            Some((_, rest)) => format!("http://{rest}"),
+            None => url.clone(),
+        };
+        let asked: Vec<String> = asked.iter().map(plain).collect();
         let foreign: Vec<_> =
             asked.iter().filter(|url| !url.starts_with(origin) && !url.starts_with("data:")).collect();
         assert!(foreign.is_empty() && !asked.is_empty(), "asked elsewhere: {foreign:?}");

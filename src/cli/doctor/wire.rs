@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        for pieces in [&[&b"SSH-2.0\r\n\r\n"[..]][..], &[b"HTTP/1.1 200"], &[]] {
+        for pieces in [&[&b"SSH-2.0\r\n\r\n"[..]][..], &[&b"HTTP/1.1 200"[..]], &[]] {
             let (base, address) = server(pieces);
             assert!(ask(&base, address, "/", &[], Duration::from_secs(5)).is_err());
         }

@@ -67,6 +67,13 @@ pub(super) fn backlogs(
     printer: &mut Printer,
 ) -> Result<(), Ended> {
     if let [only] = inputs {
+        if wanted.is_everything()
+            && wanted.since.is_none()
+            && let Some(out) = printer.untouched()?
+            && let Some(copied) = only.copy_to(out)
+        {
+            return copied.map_err(Ended::from);
+        }
         while let Some(block) = only.next(wanted)? {
             printer.block(&block)?;
         }

@@ -112,7 +112,14 @@ impl<'a> Tail<'a> {
         merge::backlogs(&mut backlogs, &mut self.wanted, self.show.printer())?;
         starts.extend(backlogs.iter().filter_map(|backlog| backlog.position()));
         drop(backlogs);
-        for (file, label) in std::mem::take(&mut self.targets.streams) {
+        let mut streams = std::mem::take(&mut self.targets.streams);
+        if self.passes_through()
+            && let [(file, _)] = &mut streams[..]
+            && let Some(out) = self.show.printer().untouched()?
+        {
+            return std::io::copy(file, out).map(drop).map_err(Ended::from);
+        }
+        for (file, label) in streams {
             // Unless it is asked for, all of a pipe is shown: nothing of it is there before it comes.
             let last = match self.args.lines {
                 Some(LineCount::Last(count)) => Some(count),
@@ -129,6 +136,12 @@ impl<'a> Tail<'a> {
             follow::start(index, follow::settings(patterns, starts), self.wanted.live(), self.voice.clone())?;
         }
         self.show.live(&self.said, self.started)
+    }
+
+    /// Whether there is nothing but one stream, of which every byte is wanted.
+    fn passes_through(&self) -> bool {
+        let everything = self.wanted.is_everything() && self.wanted.since.is_none();
+        everything && self.started == 0 && self.args.lines.is_none_or(|lines| lines == LineCount::All)
     }
 
     fn number(&mut self) -> usize {
@@ -164,8 +177,14 @@ impl<'a> Tail<'a> {
             thrifty: paths.len() > OPEN_MAX,
         });
         let mut backlogs: Vec<Box<dyn Backlog>> = Vec::with_capacity(paths.len());
+        let alone = paths.len() == 1;
         for path in paths {
-            backlogs.push(Box::new(FileBacklog::open(path, &reading, &mut self.wanted)?));
+            match FileBacklog::open(path, &reading, &mut self.wanted) {
+                Ok(backlog) => backlogs.push(Box::new(backlog)),
+                Err(failure) if alone => return Err(failure),
+                // Among many there is always one that only root may read.
+                Err(failure) => self.show.notice(&failure.message()),
+            }
         }
         Ok(backlogs)
     }

@@ -96,6 +96,15 @@ impl Printer {
         Ok(Printer { form, gathered: Vec::with_capacity(2 * GATHERED_BYTES), out: File::from(out) })
     }
 
+    /// Where bytes may be written as they come, if that is how rows are written.
+    pub(super) fn untouched(&mut self) -> Result<Option<&mut File>, Ended> {
+        if !matches!(self.form, Form::Raw { exact: true }) {
+            return Ok(None);
+        }
+        self.write()?;
+        Ok(Some(&mut self.out))
+    }
+
     /// Writes the live rows of `block`.
     pub(super) fn block(&mut self, block: &Block) -> Result<(), Ended> {
         match &self.form {

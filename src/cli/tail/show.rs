@@ -160,8 +160,7 @@ impl Show {
         self.ended += 1;
         let Err(failure) = ended else { return };
         self.failure = Some(if self.ended < inputs {
-            let text = failure.to_string();
-            self.notice(text.strip_prefix("error: ").unwrap_or(&text));
+            self.notice(&failure.message());
             Failure { report: Report::Text(String::new()), exit: failure.exit }
         } else {
             failure

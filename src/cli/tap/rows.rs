@@ -143,7 +143,7 @@ enum Form {
     Raw {
         harmless: bool,
     },
-    Pretty(LayOut),
+    Pretty(Box<LayOut>),
 }
 
 /// Writes rows to standard output.
@@ -162,7 +162,7 @@ impl Writer {
         let form = match output.unwrap_or(usual) {
             Output::Json => Form::Json,
             Output::Raw => Form::Raw { harmless: to_terminal },
-            Output::Pretty => Form::Pretty(LayOut::new(terminal.color_stdout, false, query)),
+            Output::Pretty => Form::Pretty(Box::new(LayOut::new(terminal.color_stdout, false, query))),
         };
         Writer { form, color: terminal.color_stdout, several: false, query: query.cloned() }
     }
@@ -171,7 +171,7 @@ impl Writer {
         let Note::Hello { components } = note else { return };
         self.several = components.len() > 1;
         if let Form::Pretty(lay_out) = &mut self.form {
-            *lay_out = LayOut::new(self.color, self.several, self.query.as_ref());
+            **lay_out = LayOut::new(self.color, self.several, self.query.as_ref());
         }
     }
 

@@ -3,3 +3,4 @@
 
 mod errors;
 mod meaning;
+mod oracle;

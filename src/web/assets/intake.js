@@ -2,20 +2,20 @@
 // worth at a time; while the page is paused they stay there, counted. Knows what came already, so that a stream that
 // begins anew neither repeats rows nor leaves some out.
 
-import { LINE, NOTE, Store, epochs, levelIndex, pipelines, sources } from "./store.js";
+import { LINE, NOTE, Store, epochs, levelIndex, merged, pipelines, sources } from "./store.js";
 import { events } from "./dom.js";
 import { parseTime } from "./time.js";
 
 const MERGE_WAIT = 150, MERGE_MAX = 600; // milliseconds that history of several pipelines is put in order
 
 export class Intake {
-  constructor(capacity, { histogram, kept, came }) {
+  constructor(capacity, { histogram, kept, came, full }) {
     this.waiting = new Store(capacity);
     this.kept = kept; // the store rows go to in the end
     this.histogram = histogram;
-    this.came = came;
+    this.came = came; // told of rows; with `true`, of changes among those kept
+    this.full = full; // told that there is no more room for rows to wait
     this.last = new Map(); // pipeline -> { epoch, seq } of its newest row
-    this.fresh = new Set(); // pipelines whose rows are about to come again
     this.names = [];
     this.epoch = ""; // of the run that the server is in
     this.received = 0;
@@ -24,13 +24,12 @@ export class Intake {
     this.fields = null;
   }
 
-  // A stream begins. `replays` when it brings rows of the past that take the place of those kept.
+  // A stream begins. `replays` when it brings rows of the past, among them some that are kept.
   opened(names, replays) {
     this.flush();
-    this.fresh = new Set(replays ? names : []);
     this.known = new Set([...this.last.keys()].map((index) => pipelines.names[index]));
     this.names = names;
-    if (replays && names.length > 1) this.merging = { rows: new Map(), since: Date.now(), timer: 0 };
+    if (replays && (names.length > 1 || this.kept.count)) this.merging = { rows: new Map(), since: Date.now(), timer: 0 };
   }
 
   clear() {
@@ -64,22 +63,20 @@ export class Intake {
     };
     if (Number.isNaN(row.time)) row.time = Date.now();
     const last = this.last.get(pipeline);
-    if (this.fresh.delete(name)) this.forget(pipeline, row.epoch, seq);
-    else if (last && last.epoch === row.epoch && seq <= last.seq) return;
-    if (last) { last.epoch = row.epoch; last.seq = seq; }
-    else this.last.set(pipeline, { epoch: row.epoch, seq });
-    this.received += 1;
-    this.histogram.add(row.time, row.level);
-    if (this.merging) this.merge(row);
+    const known = last && last.epoch === row.epoch && seq <= last.seq;
+    if (known && !this.merging) return;
+    if (!known) {
+      if (last) { last.epoch = row.epoch; last.seq = seq; }
+      else this.last.set(pipeline, { epoch: row.epoch, seq });
+      this.received += 1;
+      this.histogram.add(row.time, row.level);
+    }
+    if (this.merging) this.merge(row, known);
     else this.add(row);
   }
 
-  forget(pipeline, epoch, seq) {
-    this.waiting.forget(pipeline, epoch, seq);
-    if (this.kept.forget(pipeline, epoch, seq)) this.came(true);
-  }
-
   add(row) {
+    if (this.waiting.count === this.waiting.capacity) this.full();
     if (this.waiting.count === this.waiting.capacity) this.letGo += 1;
     this.waiting.push(row);
     this.came(false);
@@ -108,31 +105,37 @@ export class Intake {
     });
   }
 
-  // History comes one pipeline after the other. It is put in the order of time, each pipeline's own order kept.
-  merge(row) {
+  // History comes one pipeline after the other, and some of it is kept already, perhaps with holes where another
+  // filter was on. It is gathered first, and then put where it belongs.
+  merge(row, known) {
     const { merging } = this;
-    if (!merging.rows.has(row.pipeline)) merging.rows.set(row.pipeline, []);
-    merging.rows.get(row.pipeline).push(row);
+    if (!merging.rows.has(row.pipeline)) merging.rows.set(row.pipeline, { late: [], fresh: [] });
+    merging.rows.get(row.pipeline)[known ? "late" : "fresh"].push(row);
     clearTimeout(merging.timer);
     if (Date.now() - merging.since > MERGE_MAX) this.flush();
     else merging.timer = setTimeout(() => this.flush(), MERGE_WAIT);
   }
 
   flush() {
-    const { merging } = this;
+    const { merging, kept, waiting } = this;
     if (!merging) return;
     clearTimeout(merging.timer);
     this.merging = null;
-    const queues = [...merging.rows.values()].map((rows) => ({ rows, at: 0 }));
-    for (;;) {
-      let best = null;
-      for (const queue of queues) {
-        if (queue.at < queue.rows.length && (!best || queue.rows[queue.at].time < best.rows[best.at].time)) best = queue;
+    // What waits comes after all that is kept.
+    const [old, held] = [new Map(), new Map()];
+    for (const [pipeline, { late }] of merging.rows) {
+      const epoch = late[0]?.epoch;
+      let newest = 0;
+      for (let row = kept.next - 1; row >= kept.first && !newest; row -= 1) {
+        const at = kept.slot(row);
+        if (kept.kind[at] === LINE && kept.pipeline[at] === pipeline && kept.epoch[at] === epoch) newest = kept.seq[at];
       }
-      if (!best) return;
-      this.add(best.rows[best.at]);
-      best.at += 1;
+      old.set(pipeline, late.filter((row) => row.seq <= newest || !waiting.count));
+      held.set(pipeline, late.filter((row) => row.seq > newest && waiting.count));
     }
+    waiting.weave(held);
+    if (kept.weave(old)) this.came(true);
+    for (const row of merged([...merging.rows.values()].map(({ fresh }) => fresh))) this.add(row);
   }
 }
 

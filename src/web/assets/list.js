@@ -82,7 +82,7 @@ export class List {
       this.place();
       if (!this.measure()) break;
     }
-    this.content.setAttribute("aria-rowcount", String(view.count));
+    this.scroller.setAttribute("aria-rowcount", String(view.count));
   }
 
   place() {

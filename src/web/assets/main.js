@@ -5,10 +5,14 @@ import { Filter } from "./filter.js";
 import { Keys } from "./keys.js";
 import { Page } from "./page.js";
 import { Status } from "./status.js";
+import { ROOT } from "./stream.js";
 import { Tabs } from "./tabs.js";
 import { $, number } from "./dom.js";
 
 export const page = new Page();
+// Where the address leads changes with the view; links do not.
+$("home").href = ROOT;
+
 export const filter = new Filter(page);
 export const controls = new Controls(page);
 export const keys = new Keys(page, controls, filter);

@@ -87,32 +87,42 @@ export class Store {
     this.first = this.next;
   }
 
-  // Forgets the newest rows of a pipeline, those from `seq` on, which are about to come again. Rows of one pipeline
-  // and epoch lie in the order of their sequence. Returns how many went.
-  forget(pipeline, epoch, seq) {
+  // A row as an object of its own.
+  row(row) {
+    const at = this.slot(row);
+    const copy = { line: this.line[at] };
+    for (const column of COLUMNS) copy[column] = this[column][at];
+    return copy;
+  }
+
+  // Puts rows that come late where they belong, and says whether there were any. `late` holds, for each pipeline, rows
+  // of one epoch in their order; those that are here already are not taken again.
+  weave(late) {
     let from = this.next;
-    for (let row = this.next - 1; row >= this.first; row -= 1) {
+    const open = new Map([...late].filter(([, rows]) => rows.length).map(([pipeline, rows]) => [pipeline, rows[0]]));
+    if (!open.size) return false;
+    for (let row = this.next - 1; row >= this.first && open.size; row -= 1) {
       const at = this.slot(row);
-      if (this.kind[at] !== LINE || this.pipeline[at] !== pipeline || this.epoch[at] !== epoch) continue;
-      if (this.seq[at] < seq) break;
-      from = row;
+      const first = this.kind[at] === LINE ? open.get(this.pipeline[at]) : undefined;
+      if (!first) continue;
+      if (this.epoch[at] !== first.epoch || this.seq[at] < first.seq) open.delete(this.pipeline[at]);
+      else from = row;
     }
-    let to = from;
+    const queues = new Map([...late].map(([pipeline, rows]) => [pipeline, [...rows]]));
     for (let row = from; row < this.next; row += 1) {
-      const a = this.slot(row);
-      const goes = this.kind[a] === LINE && this.pipeline[a] === pipeline && this.epoch[a] === epoch && this.seq[a] >= seq;
-      if (goes) continue;
-      if (to !== row) {
-        const b = this.slot(to);
-        for (const column of COLUMNS) this[column][b] = this[column][a];
-        this.line[b] = this.line[a];
-      }
-      to += 1;
+      const old = this.row(row);
+      const key = old.kind === LINE ? old.pipeline : "notes";
+      if (!queues.has(key)) queues.set(key, []);
+      queues.get(key).push(old);
+      this.line[this.slot(row)] = "";
     }
-    for (let row = to; row < this.next; row += 1) this.line[this.slot(row)] = "";
-    const gone = this.next - to;
-    this.next = to;
-    return gone;
+    this.next = from;
+    for (const [key, rows] of queues) if (key !== "notes") queues.set(key, inOrder(rows));
+    for (const row of merged([...queues.values()])) {
+      const number = this.push(row);
+      this.hit[this.slot(number)] = row.hit ?? 1;
+    }
+    return true;
   }
 
   // The row of an event, by what its id says; -1 when it is not kept.
@@ -126,3 +136,26 @@ export class Store {
 }
 
 const COLUMNS = ["time", "seq", "level", "pipeline", "source", "epoch", "kind", "hit"];
+
+// Rows of one pipeline by their sequence, each once. What was received for this filter counts before what was kept.
+function inOrder(rows) {
+  const late = new Map();
+  for (const row of rows) {
+    const key = row.epoch + "-" + row.seq;
+    if (!late.has(key)) late.set(key, row);
+  }
+  return [...late.values()].sort((a, b) => (a.epoch === b.epoch ? a.seq - b.seq : a.epoch - b.epoch));
+}
+
+// Rows of several lists by time, each list's own order kept.
+export function* merged(lists) {
+  const queues = lists.map((rows) => ({ rows, at: 0 }));
+  for (;;) {
+    let best = null;
+    for (const queue of queues) {
+      if (queue.at < queue.rows.length && (!best || queue.rows[queue.at].time < best.rows[best.at].time)) best = queue;
+    }
+    if (!best) return;
+    yield best.rows[best.at++];
+  }
+}

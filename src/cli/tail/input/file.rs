@@ -2,7 +2,7 @@
 //! that follows files. Where reading ended is where following goes on.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -150,6 +150,22 @@ impl Backlog for FileBacklog {
         let next = kept.pop();
         self.kept = Some(kept);
         Ok(next)
+    }
+
+    fn copy_to(&mut self, out: &mut File) -> Option<io::Result<()>> {
+        if self.kept.is_some() || self.followed.archive.is_some() {
+            return None;
+        }
+        let file = self.followed.file.as_mut()?;
+        // From file to file, the system moves the bytes itself.
+        let copied = file
+            .seek(SeekFrom::Start(self.followed.offset))
+            .and_then(|_| io::copy(&mut file.take(self.end - self.followed.offset), out));
+        if let Ok(bytes) = &copied {
+            self.followed.offset += bytes;
+        }
+        self.done = true;
+        Some(copied.map(drop))
     }
 
     fn position(&self) -> Option<(FileId, u64)> {

@@ -9,6 +9,8 @@ mod sse;
 pub(super) mod stream;
 pub(super) mod url;
 
+use std::fs::File;
+use std::io;
 use std::sync::mpsc::SyncSender;
 
 use super::block::Block;
@@ -41,6 +43,11 @@ pub(super) type Voice = SyncSender<Said>;
 pub(super) trait Backlog {
     /// The next lines, none of them empty of rows; `None` when there are no more.
     fn next(&mut self, wanted: &mut Wanted) -> Result<Option<Block>, Failure>;
+
+    /// Writes all that is left to `out` as it is, without looking at it; `None` if it has to be looked at.
+    fn copy_to(&mut self, _out: &mut File) -> Option<io::Result<()>> {
+        None
+    }
 
     /// The file it is of, if it is one, and where to go on in it.
     fn position(&self) -> Option<(FileId, u64)> {

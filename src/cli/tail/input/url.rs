@@ -183,10 +183,7 @@ impl Subscription {
                 Lost::Connection(failure) if !connected || !self.wish.follow => return Err(failure),
                 Lost::Connection(failure) => {
                     if !std::mem::replace(&mut told, true) {
-                        let text = failure.to_string();
-                        let why = text.lines().next().unwrap_or_default();
-                        let why = why.strip_prefix("error: ").unwrap_or(why).to_owned();
-                        self.notice(&format!("{why}; trying again"));
+                        self.notice(&format!("{}; trying again", failure.message()));
                     }
                 }
             }

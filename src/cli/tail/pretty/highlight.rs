@@ -240,11 +240,26 @@ fn quoted(
     if quote == b'\'' && is_ident(next) {
         return at + 1;
     }
-    if inner.is_empty() || shapes::is_request(inner) {
+    if inner.is_empty() {
         return at + 1;
+    }
+    if shapes::is_request(inner) {
+        request(text, at + 1, end, token);
+        return end + 1;
     }
     token(at, end + 1, if next == b':' { Style::Key } else { Style::Quoted });
     end + 1
+}
+
+/// The parts of a request line: `GET /x HTTP/1.1`.
+fn request(text: &[u8], at: usize, end: usize, token: &mut impl FnMut(usize, usize, Style)) {
+    let space = |from: usize| memchr::memchr(b' ', &text[from..end]).map_or(end, |len| from + len);
+    let method = space(at);
+    token(at, method, Style::Method);
+    let target = (method + 1).min(end);
+    if target < space(target) {
+        token(target, space(target), Style::Path);
+    }
 }
 
 fn path(text: &[u8], at: usize, token: &mut impl FnMut(usize, usize, Style)) -> usize {

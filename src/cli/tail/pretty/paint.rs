@@ -29,13 +29,14 @@ impl Painter {
         if is_plain(text) {
             return self.plain_text(out, text);
         }
-        if self.color && memchr::memmem::find(text, b"\x1b[").is_some() {
-            return harmless_into(out, text, true);
-        }
         let mut clean = std::mem::take(&mut self.clean);
         clean.clear();
-        harmless_into(&mut clean, text, false);
-        self.plain_text(out, &clean);
+        harmless_into(&mut clean, text, self.color);
+        if memchr::memchr(0x1b, &clean).is_some() {
+            out.extend_from_slice(&clean);
+        } else {
+            self.plain_text(out, &clean);
+        }
         self.clean = clean;
     }
 

@@ -158,6 +158,7 @@ proptest! {
         3 => proptest::sample::select(&b"{}[]\"':,=\\/.-_ 0129azAZ\t\n\x1b[31mJ\x07\r\x9b\xc2\xff"[..]), 1 => any::<u8>()], 0..120)) {
         let text = shown(&mut Pretty::new(true, false, None), &block("u", &line));
         prop_assert!(visible(&text).chars().all(|c| matches!(c, '\t' | '\n') || !c.is_control()), "{text:?}");
+        // A colour of its own is shown as a colour, or, without colours, as what it is.
         let colored_itself = memchr::memmem::find(&line, b"\x1b[").is_some();
         if !colored_itself {
             let plain = shown(&mut Pretty::new(false, false, None), &block("u", &line));
