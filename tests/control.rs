@@ -192,7 +192,8 @@ fn what_a_killed_process_leaves_is_not_taken_for_one_that_runs_and_is_swept() {
     weir.signal("KILL");
     weir.wait_killed();
     assert!(stale.exists());
-    let tap = place.run(&["tap", "app"]);
+    let killed = stale.file_stem().unwrap().to_str().unwrap();
+    let tap = place.run(&["tap", "app", "--pid", killed]);
     assert_eq!(tap.code, 69, "{}", tap.stderr);
     assert!(tap.stderr.contains("no running weir was found"), "{}", tap.stderr);
     let again = place.started(PIPELINE);
@@ -498,7 +499,7 @@ fn top_is_for_terminals_and_prints_one_frame_elsewhere() {
     }
     assert!(!once.stdout.contains('\x1b'));
     weir.stop();
-    assert_eq!(place.run(&["top", "--once"]).code, 69);
+    assert_eq!(place.run(&["top", "--once", "--pid", "1"]).code, 69);
 }
 
 /// Runs `weir top` in a pseudo-terminal, presses keys, and prints what came, the exit code, and whether the terminal is

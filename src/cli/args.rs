@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::control::SocketArgs;
 use super::login::AskArgs;
 pub use super::subcommands::{BufferCommand, Generate, Tls, TlsFiles};
-use super::tail::args::TailArgs;
+use super::tail::args::{Output, TailArgs};
 use super::terminal::ColorWhen;
 use crate::base::units::parse_duration;
 
@@ -218,8 +218,8 @@ Examples:
   weir status --token-file token https://logs.example.com
   weir status --cert ops.pem --key ops.key https://logs.example.com
 
-Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080; where nobody
-answers there, the weir that runs on this machine, by its control socket.")]
+Without URL, asks the address that the configuration listens on; where it names none and nobody answers
+at http://127.0.0.1:8080, the weir that runs on this machine, by its control socket.")]
     Status {
         /// Print the status as JSON
         #[arg(long)]
@@ -245,6 +245,7 @@ Examples:
   weir tap app.source.0                  what its first source reads
   weir tap app.filter.1 -n 20            twenty rows behind its second filter
   weir tap 'app.sink.*' --rate all       what its sinks receive, all of it
+  weir tap app.filter.0 -q 'level:>=warn -path:/health*'
   weir tap '*.source.*' -o json | jq .message
 
 COMPONENT is named as in `weir status`, to the last part or not, or by wildcards. Rows beyond the rate
@@ -394,21 +395,15 @@ pub struct TapArgs {
     /// End after that many rows
     #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// How rows are written: raw or json
-    #[arg(short, long, value_name = "FORMAT", default_value = "raw", hide_possible_values = true)]
-    pub output: TapOutput,
+    /// Only rows that match this query, such as 'level:error service:api "connection reset"'
+    #[arg(short, long, value_name = "QUERY")]
+    pub query: Option<String>,
+    /// How rows are written: for people, as they are, or as JSON objects [default: pretty on a terminal, else raw]
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Output>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
     pub local: SocketArgs,
-}
-
-/// How `weir tap` writes rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TapOutput {
-    /// The lines as they are.
-    Raw,
-    /// One JSON object per row, with its component, time, severity and source.
-    Json,
 }
 
 /// A duration with its unit, at most a day.

@@ -36,13 +36,13 @@ pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     control::find(&ask.local, source.environment())
 }
 
-/// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control
-/// socket of the weir that runs.
+/// Asks; where nothing says whom, and nobody answers at the usual address, or only who logs in, by the control socket
+/// of the weir that runs. A server that was named is never stood in for by another weir.
 fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
     let base = base(ask, source)?;
     let answer = base.get(path);
     let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
-    if silent && ask.is_anybody() && !ask.local.names_one() {
+    if silent && ask.is_anybody() && !ask.local.names_one() && !source.names_server() {
         match control::find(&ask.local, source.environment()) {
             Ok(local) => return local.get(path).map(|answer| (local, answer)),
             Err(several) if several.exit == Exit::USAGE => return Err(several),

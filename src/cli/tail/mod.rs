@@ -5,12 +5,15 @@ pub mod args;
 mod block;
 mod input;
 mod json;
+mod lay_out;
 mod merge;
 mod output;
 mod pretty;
 mod show;
 mod target;
 mod wanted;
+
+pub(in crate::cli) use lay_out::LayOut;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;

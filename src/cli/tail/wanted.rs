@@ -137,7 +137,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    fn new(include: &[String], query: Option<&Query>) -> Option<Marks> {
+    pub(super) fn new(include: &[String], query: Option<&Query>) -> Option<Marks> {
         // What is wrong with them is said elsewhere.
         let include = if include.is_empty() { None } else { Regex::new_many(include).ok() };
         let query = query.map(Query::highlights);
