@@ -258,7 +258,8 @@ fn colors_json_and_labels_are_for_whom_they_are_asked_for() {
     ]);
     let run = |args: &[&str]| place.run(&[&["tail", "--no-follow"], args].concat()).stdout;
     assert_eq!(run(&["-o", "pretty", "app.log"]), "ERROR it broke a.b=1 evil=\\x1b[2J\n");
-    let colored = run(&["-o", "pretty", "--color", "always", "app.log"]);
+    assert_eq!(run(&["app.log"]), std::fs::read_to_string(place.path("app.log")).unwrap());
+    let colored = run(&["--color", "always", "app.log"]);
     assert!(
         colored.starts_with("\x1b[1;31mERROR\x1b[0m it broke") && !colored.contains("\x1b[2J"),
         "{colored:?}"

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::input::url::Remote;
+use super::input::wish::Remote;
 use crate::cli::config_source::stdin_is_piped;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::http_get::Base;
