@@ -182,7 +182,6 @@ mod tests {
 
     use super::*;
     use crate::base::clock;
-    use crate::batch::Batch;
 
     /// Time in seconds, and what the line is told by.
     fn block(source: &str, lines: &[(u32, &str)]) -> Block {
