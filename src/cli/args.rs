@@ -3,13 +3,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::control::SocketArgs;
 use super::login::AskArgs;
 use super::tail::args::TailArgs;
 use super::terminal::ColorWhen;
+use crate::base::units::parse_duration;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -83,6 +86,12 @@ pub struct QuickArgs {
     /// Read standard input
     #[arg(long)]
     pub input_stdin: bool,
+    /// Follow TCP connections of all processes, as the kernel sees them (needs the feature `ebpf`)
+    #[arg(long)]
+    pub ebpf_tcp: bool,
+    /// Follow HTTP requests and responses of all processes, as the kernel sees them (needs the feature `ebpf`)
+    #[arg(long)]
+    pub ebpf_http_tracing: bool,
     /// Keep only lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub include: Vec<String>,
@@ -208,7 +217,8 @@ Examples:
   weir status --token-file token https://logs.example.com
   weir status --cert ops.pem --key ops.key https://logs.example.com
 
-Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080.")]
+Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080; where nobody
+answers there, the weir that runs on this machine, by its control socket.")]
     Status {
         /// Print the status as JSON
         #[arg(long)]
@@ -216,6 +226,29 @@ Without URL, asks the address that the configuration listens on, or http://127.0
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Watch a running weir: pipelines and components with their rates, drops, queues and errors
+    #[command(after_help = "\
+Examples:
+  weir top
+  weir top --pid 1234
+  weir top https://ann:secret@logs.example.com
+  weir top --once                        one frame, as text
+
+Without URL, finds the weir that runs on this machine by its control socket. Keys: arrows or j k move,
+enter opens, t shows what passes the component, s sorts, p pauses, ? helps, q quits.")]
+    Top(TopArgs),
+    /// Show what a component of a running weir puts out, live, without touching its flow
+    #[command(after_help = "\
+Examples:
+  weir tap app                           what passes the filters of pipeline `app`
+  weir tap app.source.0                  what its first source reads
+  weir tap app.filter.1 -n 20            twenty rows behind its second filter
+  weir tap 'app.sink.*' --rate all       what its sinks receive, all of it
+  weir tap '*.source.*' -o json | jq .message
+
+COMPONENT is named as in `weir status`, to the last part or not, or by wildcards. Rows beyond the rate
+are counted and told on standard error.")]
+    Tap(TapArgs),
     /// Exit with 0 if a running weir is ready, for container health checks
     #[command(after_help = "\
 Examples:
@@ -225,6 +258,31 @@ Examples:
 
 Exits with 1 if it is not ready, with 69 if there is no answer.")]
     Health {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Find what breaks a stream between a server and its clients
+    #[command(after_help = "\
+Examples:
+  weir doctor https://logs.example.com/app/stream
+  weir doctor --token-file token --duration 2m https://logs.example.com/app/stream
+  weir doctor --origin https://dashboard.example.com https://logs.example.com
+  weir doctor                            what a weir that is started here would meet
+
+Asks as a browser does, several times, and tells from what comes, and when: proxies that hold events back, pack
+them, or end what is silent; redirects to a login; certificates; limits; clocks; Last-Event-ID that is lost.
+Each fault comes with its cure for nginx, Apache, Caddy, HAProxy or Cloudflare. Takes up to a minute, unless
+--duration says otherwise. Exits with 0 if streams get through, with 1 if something breaks them.")]
+    Doctor {
+        /// How long to watch a stream, to find what ends it; by default until two signs of life have come
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        duration: Option<Duration>,
+        /// Whether pages from there may read it, such as https://dashboard.example.com
+        #[arg(long, value_name = "ORIGIN")]
+        origin: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         ask: AskArgs,
     },
@@ -310,6 +368,52 @@ Examples:
         #[command(subcommand)]
         what: Generate,
     },
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Print one frame and end
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `tap`.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// Which components, such as app, app.source.0, app.filter.1.level or 'app.*'
+    #[arg(required = true, value_name = "COMPONENT")]
+    pub components: Vec<String>,
+    /// Most rows a second, or `all` for as many as can be read
+    #[arg(long, value_name = "N", default_value = "100", value_parser = super::tap::rate)]
+    pub rate: String,
+    /// End after that many rows
+    #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// How rows are written: raw or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "raw", hide_possible_values = true)]
+    pub output: TapOutput,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub local: SocketArgs,
+}
+
+/// How `weir tap` writes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TapOutput {
+    /// The lines as they are.
+    Raw,
+    /// One JSON object per row, with its component, time, severity and source.
+    Json,
+}
+
+/// A duration with its unit, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// What `weir tls` makes.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::config_source::ConfigSource;
+use super::control;
 use super::exit::{Exit, Failure};
 use super::http_get::{Answer, Base};
 use super::https::Trust;
@@ -19,8 +20,36 @@ pub(super) fn configured(source: &ConfigSource) -> Base {
     Base::of_listen(&listen, certificate.map(Trust::Exactly))
 }
 
-fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
-    ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?)
+/// Whom a question goes to: the URL, the socket or process that was named, else the configuration's server.
+///
+/// # Errors
+/// When the arguments contradict each other, or nobody is found.
+pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
+    if !ask.local.names_one() {
+        return ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?);
+    }
+    if !ask.is_anybody() {
+        return Err(Failure::usage(
+            "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
+        ));
+    }
+    control::find(&ask.local, source.environment())
+}
+
+/// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control
+/// socket of the weir that runs.
+fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
+    let base = base(ask, source)?;
+    let answer = base.get(path);
+    let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
+    if silent && ask.is_anybody() && !ask.local.names_one() {
+        match control::find(&ask.local, source.environment()) {
+            Ok(local) => return local.get(path).map(|answer| (local, answer)),
+            Err(several) if several.exit == Exit::USAGE => return Err(several),
+            Err(_) => {}
+        }
+    }
+    answer.map(|answer| (base, answer))
 }
 
 /// Asks whether it is ready; says why not.
@@ -28,8 +57,7 @@ fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
 /// # Errors
 /// With exit code 69 when there is no answer, and 1 when it is not ready.
 pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
-    let base = base(ask, source)?;
-    let answer = base.get("/readyz")?;
+    let (base, answer) = get(ask, source, "/readyz")?;
     if answer.status == 200 {
         return Ok(Exit::OK);
     }
@@ -57,8 +85,7 @@ pub(super) fn why_not(body: &[u8]) -> String {
 /// # Errors
 /// With exit code 69 when there is no answer, or not the answer of a weir.
 pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
-    let base = base(ask, source)?;
-    let answer = base.get("/status")?;
+    let (base, answer) = get(ask, source, "/status")?;
     if matches!(answer.status, 401 | 403 | 429) {
         return Err(refused(&base, &answer));
     }

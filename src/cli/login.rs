@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
+use super::control::SocketArgs;
 use super::exit::{Exit, Failure};
 use super::http_get::Base;
 use crate::net::query_string;
@@ -16,17 +17,28 @@ use crate::net::query_string;
 const TOKEN_BYTES_MAX: u64 = 8192;
 
 /// Whom to ask, and as whom.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub struct AskArgs {
     /// Where it listens; may hold a login: http://USER:PASSWORD@HOST:PORT
     pub url: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
     pub who: Credentials,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub local: SocketArgs,
+}
+
+impl AskArgs {
+    /// Whether neither a URL nor a login was given.
+    pub(super) fn is_anybody(&self) -> bool {
+        let Credentials { token_file, cert, ca_file, .. } = &self.who;
+        self.url.is_none() && token_file.is_none() && cert.is_none() && ca_file.is_none()
+    }
 }
 
 /// As whom to ask, and whom to believe.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub struct Credentials {
     /// File with the token to send, where the server asks for one
     #[arg(long, value_name = "FILE")]

@@ -7,11 +7,14 @@ pub mod banner;
 pub mod buffer;
 pub mod check;
 pub mod config_source;
+pub mod control;
+pub mod doctor;
 pub mod effective;
 pub mod exit;
 pub mod generate;
 pub mod hash;
 pub mod http_get;
+pub mod http_stream;
 pub mod https;
 pub mod init;
 pub mod list;
@@ -26,9 +29,11 @@ pub mod signals;
 pub mod status_line;
 pub mod status_table;
 pub mod tail;
+pub mod tap;
 pub mod terminal;
 pub mod test;
 pub mod tls;
+pub mod top;
 pub mod unseen;
 pub mod usage;
 
@@ -98,6 +103,11 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Top(args)) => top::run(&args, &files, terminal),
+        Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
+        Some(Command::Doctor { duration, origin, json, ask }) => {
+            doctor::run(&ask, &doctor::Wanted { duration, origin, json }, &files, terminal)
+        }
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
         Some(Command::Init { list: true, .. }) => init::list(),
@@ -119,7 +129,8 @@ fn misplaced(cli: &Cli, overrides: &[Override], command: &Command) -> Result<(),
         | Command::List { .. }
         | Command::Hash { .. }
         | Command::Generate { .. }
-        | Command::Tls { .. } => (false, false),
+        | Command::Tls { .. }
+        | Command::Tap(_) => (false, false),
         Command::Demo => (false, true),
         Command::Check { paths, .. } if !paths.is_empty() => (true, !cli.global.config.is_empty()),
         _ => (true, true),

@@ -55,8 +55,8 @@ pub use path::Path;
 pub use reader::Reader;
 pub use reference::{component_markdown, reference_markdown};
 pub use root::{
-    FormatOptions, FormatType, PipelineName, PipelineOptions, RateLimitOptions, RateLimitPolicy, RootOptions,
-    ServerOptions, sections,
+    ControlOptions, FormatOptions, FormatType, PipelineName, PipelineOptions, RateLimitOptions,
+    RateLimitPolicy, RootOptions, ServerOptions, sections,
 };
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};

@@ -429,7 +429,8 @@ async fn within<T>(patience: Duration, ground: &Ground, done: impl Future<Output
 }
 
 /// Ends a running pipeline in order: sources, filters, sinks. What is left at the end of `patience` is given up, or
-/// stays in its files.
+/// stays in its files. Sources hear that it is lost: if the pipeline comes back, be it because the reload fails,
+/// those that can read it again.
 async fn end_pipeline(live: &Live, patience: Duration, ground: &Ground, notes: &mut Vec<String>) {
     live.stop.drain();
     if within(patience, ground, live.over.cancelled()).await {
@@ -437,7 +438,7 @@ async fn end_pipeline(live: &Live, patience: Duration, ground: &Ground, notes: &
     }
     let before: Vec<u64> = live.sinks.iter().map(|s| s.meter().snapshot().dropped_total()).collect();
     live.stop.abort();
-    live.sinks.iter().for_each(|s| s.buffer.front.abandon());
+    live.sinks.iter().for_each(|s| s.buffer.front.abort());
     let gone = within(ABORT_MAX, ground, live.over.cancelled()).await;
     for (sink, before) in live.sinks.iter().zip(before) {
         notes.extend(left_behind(sink, before, ground));
@@ -473,7 +474,7 @@ async fn end_unfinished(live: &Live, patience: Duration, ground: &Ground) {
         }
     }
     live.stop.abort();
-    live.sinks.iter().for_each(|s| s.buffer.front.abandon());
+    live.sinks.iter().for_each(|s| s.buffer.front.abort());
     let ended = live.sinks.iter().map(LiveSink::gone);
     within(ABORT_MAX, ground, join_all(ended)).await;
 }

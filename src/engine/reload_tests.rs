@@ -341,6 +341,30 @@ async fn what_is_asked_for_during_the_start_is_done_after_it() {
     assert_eq!(run.await.unwrap().unwrap(), RunReport::default());
 }
 
+#[tokio::test]
+async fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
+    let starts = Starts::default();
+    let (shared, shutdown) = (Arc::new(Shared::default()), Shutdown::new());
+    let mut services = services(&shared);
+    // As on a file server that is away; it ends with the test.
+    let (_hold, hangs) = std::sync::mpsc::sync_channel::<()>(1);
+    let (hangs, (reads, mut reading)) = (Mutex::new(hangs), tokio::sync::mpsc::channel(4));
+    services.load = Some(Arc::new(move || {
+        reads.try_send(()).ok();
+        hangs.lock().unwrap().recv().ok();
+        Err(Vec::new())
+    }));
+    let plan = plan_of(json!([pipeline("a", 1.0, no_filters(), null())]), &Act::Take, &starts);
+    let run = task::spawn(run(plan, services, shutdown.clone(), |_| {}));
+    let reloads = shared.get::<Reloads>();
+    let asked = task::spawn(async move { reloads.reload().await });
+    reading.recv().await.unwrap();
+    shutdown.drain();
+    let ended = tokio::time::timeout(Duration::from_secs(20), run).await.expect("it ends");
+    assert_eq!(ended.unwrap().unwrap(), RunReport::default());
+    assert_eq!(asked.await.unwrap().errors, ["weir is shutting down"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn errors_and_a_shutdown_refuse_a_reload() {
     let starts = Starts::default();

@@ -2,20 +2,24 @@
 //! description of all that. It reads the board and writes nothing; it may ask the engine to
 //! reload.
 
+mod control;
 mod metrics;
 mod openapi;
 mod page;
 mod reload;
 mod status;
+mod tap;
 #[cfg(test)]
 mod tests;
+
+pub use control::control;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -69,9 +73,9 @@ impl Api {
     }
 
     /// `says_why` is whether readiness may name components and their faults.
-    fn answer(&self, path: &str, says_why: bool) -> Result<Response<Body>, Problem> {
+    fn answer(&self, path: &str, headers: &HeaderMap, says_why: bool) -> Result<Response<Body>, Problem> {
         match path {
-            "/" => return Ok(page::html()),
+            "/" => return Ok(page::html(0, headers)),
             "/status" => {
                 return Ok(json_response(
                     StatusCode::OK,
@@ -91,7 +95,7 @@ impl Api {
             _ => {}
         }
         if let Some(asset) = path.strip_prefix("/_assets/") {
-            return page::asset(asset).ok_or_else(|| nothing_at(path));
+            return page::asset(asset, headers).ok_or_else(|| nothing_at(path));
         }
         let (name, rest) =
             path[1..].split_once('/').map_or((&path[1..], None), |(name, rest)| (name, Some(rest)));
@@ -99,8 +103,9 @@ impl Api {
             return Err(self.unknown(name));
         };
         match rest {
-            None => Ok(redirect(&format!("/{name}/"))),
-            Some("") => Ok(page::html()),
+            // Relative, so that it also leads there below the prefix of a proxy.
+            None => Ok(redirect(&format!("{name}/"))),
+            Some("") => Ok(page::html(1, headers)),
             Some("status") => {
                 Ok(json_response(StatusCode::OK, &status::pipeline(&pipeline, &self.router.streams())))
             }
@@ -154,7 +159,7 @@ impl Handler for Api {
         }
         let says_why = request.extensions().get::<Unrecognised>().is_none();
         only_read(request.method())
-            .and_then(|()| self.answer(path, says_why))
+            .and_then(|()| self.answer(path, request.headers(), says_why))
             .unwrap_or_else(Problem::into_response)
     }
 

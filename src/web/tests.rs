@@ -29,8 +29,13 @@ async fn server() -> Server {
     meter.filtered(1);
     meter.dropped(Reason::Oversize, 3);
     let site = Site { pipeline: "app".into(), kind: ComponentKind::Sink, index: 0, type_name: "null" };
-    let sink =
-        ComponentEntry { site: Arc::new(site), meter, health: Arc::new(Health::default()), buffer: None };
+    let sink = ComponentEntry {
+        site: Arc::new(site),
+        meter,
+        health: Arc::new(Health::default()),
+        buffer: None,
+        capacity: None,
+    };
     sink.health.set(State::Ready);
     let pipeline =
         |name: &str, components| PipelineEntry { name: name.into(), meter: Arc::default(), components };
@@ -142,13 +147,22 @@ async fn unknown_names_are_answered_with_known_ones() {
         assert_eq!(ask(&server, method, target).await.0, expected, "{method} {target}");
     }
     let (status, headers, _) = ask(&server, "GET", "/app").await;
-    assert_eq!((status, headers["location"].as_str()), (308, "/app/"));
+    assert_eq!((status, headers["location"].as_str()), (308, "app/"));
 }
 
 #[tokio::test]
 async fn pages_are_served_under_a_strict_policy() {
     let server = server().await;
-    for target in ["/", "/app/", "/_assets/app.js", "/_assets/app.css"] {
+    let (_, _, page) = ask(&server, "GET", "/").await;
+    let assets = page.split("\"./").nth(1).unwrap().split("/app.css").next().unwrap();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/assets")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let names = names.filter(|name| !name.ends_with(".json") && !name.ends_with(".html"));
+    let mut targets: Vec<String> = names.map(|name| format!("/{assets}/{name}")).collect();
+    assert!(targets.len() > 20, "{targets:?}");
+    targets.extend(["/".to_owned(), "/app/".to_owned()]);
+    for target in targets {
+        let target = target.as_str();
         let (status, headers, body) = ask(&server, "GET", target).await;
         assert_eq!(status, 200, "{target}");
         assert!(headers["content-security-policy"].starts_with("default-src 'none'; script-src 'self'"));

@@ -340,7 +340,7 @@ impl Scenario {
         let plan = &self.sinks[sink];
         let by_itself =
             plan.drops_when_full() || matches!(plan.manner, Manner::Rejecting | Manner::Panicking);
-        by_itself || !self.is_steady(sink) || self.drops_before_the_sinks()
+        by_itself || self.guests().contains(&sink) || (!self.is_aside(sink) && self.drops_before_the_sinks())
     }
 }
 

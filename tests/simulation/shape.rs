@@ -105,7 +105,7 @@ impl Shape {
         }
     }
 
-    /// The shape after a change that no configuration before it had; true when something may end without a successor.
+    /// The shape after a change that no configuration before it had; true when a sink may end without a successor.
     pub(crate) fn change(&mut self, change: Change, scenario: &Scenario, version: u64) -> bool {
         let aside = self.aside.as_mut();
         let sink = |which| self.sinks.iter_mut().chain(aside).find(move |s| s.which == which);
@@ -133,21 +133,18 @@ impl Shape {
                 }
                 return true;
             }
-            Change::Aside if self.aside.is_some() => {
-                self.aside = None;
-                return true;
-            }
+            Change::Aside if self.aside.is_some() => self.aside = None,
             Change::Aside | Change::AsideBack if scenario.aside => {
                 let which = scenario.sinks.len() - 1;
-                let there = *self.aside.get_or_insert(SinkShape { version, ..SinkShape::new(which) });
-                return there.version == version;
+                self.aside.get_or_insert(SinkShape { version, ..SinkShape::new(which) });
             }
             Change::Trade(guest) => {
                 let there = self.sinks.iter().any(|s| s.which == guest);
-                if there == self.aside.is_none() {
-                    self.change(Change::Guest(guest), scenario, version);
+                self.change(Change::Aside, scenario, version);
+                // Now the one is there, or the other.
+                if there == self.aside.is_some() {
+                    return self.change(Change::Guest(guest), scenario, version);
                 }
-                return self.change(Change::Aside, scenario, version);
             }
             Change::Swap | Change::Aside | Change::AsideBack => {}
         }

@@ -126,3 +126,17 @@ fn a_shutdown_at_every_step_of_a_reload_loses_nothing() {
     }
     println!("a shutdown at every step of a reload: {figures}, no violation");
 }
+
+#[test]
+fn a_link_behind_a_disk_buffer_is_exchanged_at_every_step() {
+    let mut figures = Figures::default();
+    for at in 0..40 {
+        let reload = step(Change::Link, Trouble::None, at);
+        let scenario = small(reload, End::Completion, Survives::Everything);
+        let mut sinks = scenario.sinks.clone();
+        sinks[0] = SinkPlan { buffer_events: 3, ..sink(Manner::Hanging, None) };
+        let scenario = Scenario { linked: true, linked_disk: sinks[1].disk, sinks, seed: at, ..scenario };
+        figures.add(&judged(scenario, at, &format!("a link exchanged at step {at}")));
+    }
+    println!("a link exchanged at every step: {figures}, no violation");
+}

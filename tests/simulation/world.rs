@@ -210,7 +210,7 @@ pub(crate) struct World {
     pub(crate) reloaded: AtomicBool,
     /// This life was told to end.
     pub(crate) ending: AtomicBool,
-    /// Something was removed in this life: what it had not delivered is dropped.
+    /// A sink came or went in this life: what it had not delivered is dropped.
     pub(crate) removes: AtomicBool,
     /// How many instances of each component are at work, and what the last one's configuration said.
     at_work: Mutex<HashMap<Component, u64>>,

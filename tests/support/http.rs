@@ -55,6 +55,37 @@ pub fn get(authority: &str, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
+/// A request with a JSON body: the code and the body of the answer.
+pub fn post_json(authority: &str, path: &str, body: &str) -> (u16, String) {
+    request(authority, "POST", path, body).unwrap()
+}
+
+/// A request with a JSON body whose answer has a length; the connection may stay open. `None` where nobody answers.
+pub fn request(authority: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(authority).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\n");
+    stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut code, mut length) = (String::new(), 0, 0);
+    while reader.read_line(&mut line).ok()? > 0 {
+        let (name, value) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
+        if name.is_empty() {
+            break;
+        }
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().ok()?,
+            name if name.starts_with("http/") => code = name.split(' ').nth(1)?.parse().ok()?,
+            _ => {}
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((code, String::from_utf8(body).ok()?))
+}
+
 /// A socket, and bytes that were taken off it already.
 struct Taken {
     bytes: VecDeque<u8>,

@@ -3,9 +3,11 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 #![allow(clippy::print_stdout, reason = "a test that is left out says so where its results are read")]
 
+pub mod browser;
 pub mod curl;
 pub mod http;
 pub mod ingest;
+pub mod nginx;
 pub mod receiver;
 pub mod weir;
 

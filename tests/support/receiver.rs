@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct Receiver {
     /// How long before its cause (a kill, a reload, an end of its connection) a line that came again had come.
     pub stalest: Arc<Mutex<Duration>>,
     causes: Arc<Mutex<Vec<Instant>>>,
+    /// How many connections it accepted.
+    pub accepted: Arc<AtomicU64>,
     /// What became of each connection, and when nobody listened, in order.
     pub history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
@@ -54,9 +56,22 @@ impl Receiver {
         let guest = Guest::default();
         let (arrived, held, deaths) = (guest.arrived.clone(), guest.held.clone(), guest.deaths.clone());
         let (calm, stop, history) = (guest.calm.clone(), guest.stop.clone(), guest.history.clone());
-        let (stalest, causes) = (guest.stalest.clone(), guest.causes.clone());
+        let (stalest, causes, accepted) =
+            (guest.stalest.clone(), guest.causes.clone(), guest.accepted.clone());
         let thread = thread::spawn(move || listen(listener, port, &guest, seed, serve));
-        Receiver { port, arrived, held, deaths, stalest, causes, history, calm, stop, thread: Some(thread) }
+        Receiver {
+            port,
+            arrived,
+            held,
+            deaths,
+            stalest,
+            causes,
+            accepted,
+            history,
+            calm,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// From now on it behaves.
@@ -97,6 +112,7 @@ struct Guest {
     deaths: Arc<Mutex<Vec<u64>>>,
     stalest: Arc<Mutex<Duration>>,
     causes: Arc<Mutex<Vec<Instant>>>,
+    accepted: Arc<AtomicU64>,
     history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
@@ -154,6 +170,7 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
     let mut listener = Some(listener);
     let mut connections = Vec::new();
     let begin = |socket: TcpStream, seed| {
+        guest.accepted.fetch_add(1, Ordering::Relaxed);
         socket.set_nonblocking(false).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let guest = guest.clone();

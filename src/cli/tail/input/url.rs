@@ -219,7 +219,7 @@ impl Subscription {
                 return Lost::Done;
             }
             let wait = if self.told_caught_up { SILENCE_MAX } else { settled / 4 };
-            connection.socket().set_read_timeout(Some(wait)).ok();
+            connection.set_timeouts(Some(wait)).ok();
             raw.clear();
             match read(&mut connection, &mut raw) {
                 Ok(true) => {}
@@ -306,7 +306,7 @@ fn read(connection: &mut Connection, raw: &mut Vec<u8>) -> io::Result<bool> {
 
 /// The rest of a body that is no stream, as far as it matters.
 fn rest_of(mut connection: Connection, mut chunks: Dechunk, mut raw: Vec<u8>) -> Vec<u8> {
-    connection.socket().set_read_timeout(Some(Duration::from_secs(2))).ok();
+    connection.set_timeouts(Some(Duration::from_secs(2))).ok();
     let mut body = Vec::new();
     loop {
         let more = chunks.feed(&raw, |bytes| body.extend_from_slice(bytes));
