@@ -199,6 +199,10 @@ fn pipes_end_and_pass_byte_for_byte() {
     assert_eq!(piped(&place, &["tail", "-"], many.as_bytes()).stdout, many);
     assert_eq!(piped(&place, &["tail", "-n", "2"], many.as_bytes()).stdout, "line 49998\nline 49999\n");
     assert_eq!(piped(&place, &["tail", "-q", "49998"], many.as_bytes()).stdout, "line 49998\n");
+    if Path::new("/proc/self/status").exists() {
+        let run = place.run(&["tail", "-i", "^Pid", "/proc/self/status"]);
+        assert_eq!((run.stdout.lines().count(), run.code), (1, 0), "what says that it is empty and is not");
+    }
     // Line by line as they come, not only at the end.
     let mut command = place.command(&["tail"]);
     let mut tail = Tail::start(command.stdin(Stdio::piped()));
