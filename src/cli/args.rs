@@ -195,20 +195,23 @@ Examples:
     /// Look at logs: files, streams of a running weir, whatever is piped in; follows what is new
     #[command(after_help = "\
 Examples:
-  weir tail app.log                                follow a file, through rotation
-  weir tail '/var/log/nginx/*.log' -l warn         several, in the order of time
-  weir tail localhost:8080/app -n 100              the stream of a pipeline; localhost:8080 is all of them
+  weir tail app.log                            follow a file, through rotation
+  weir tail '/var/log/nginx/*.log' -l warn     several, in the order of time
+  weir tail localhost:8080/app -n 100          a pipeline's stream; localhost:8080 is all of them
   weir tail --since 1h -q 'status:>=500 -path:/health*' access.log
-  kubectl logs deploy/api | weir tail              JSON and logfmt laid out for reading
+  kubectl logs deploy/api | weir tail          JSON and logfmt laid out for reading
   weir tail --no-follow -n all --color always app.log | less -R
 
-Lines of several inputs are merged in the order of time; what comes while you watch is held for 100 ms for that. With
--l, -q and -i, the lines of a stack trace come along with the line they belong to, and -n counts lines that match.
---since reads a file backwards until lines are older; with `-n all` it looks at all of it.
+Lines of several inputs are merged in the order of time; what comes while you watch is held
+for 100 ms for that. With -l, -q and -i, the lines of a stack trace come along with the line
+they belong to, and -n counts lines that match. --since reads a file backwards until lines are
+older; with `-n all` it looks at all of it.
 
-Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps colours in a pipe.
-Ctrl-C ends it, as it ends `tail -f`: 130 for a shell. Exit codes: 0 the inputs ended or the reader went, 64 usage,
-66 no such file, 69 no answer from a weir, 74 I/O.")]
+Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps
+colours in a pipe. Ctrl-C ends it as it ends `tail -f`: 130 for a shell.
+
+Exit codes: 0 the inputs ended or the reader went, 64 usage, 66 no such file, 69 no answer from
+a weir, 74 I/O.")]
     Tail(Box<TailArgs>),
     /// Show what a running weir is doing
     #[command(after_help = "\
