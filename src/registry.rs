@@ -15,6 +15,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::source::<sources::tcp::TcpSource>(),
     Descriptor::source::<sources::udp::Udp>(),
     Descriptor::source::<sources::unix::Unix>(),
+    Descriptor::source::<sources::ebpf::EbpfSource>(),
     Descriptor::source::<sources::generate::Generate>(),
     Descriptor::source::<sources::pipeline::PipelineSource>(),
     Descriptor::filter::<filters::include::Include>(),

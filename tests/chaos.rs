@@ -1,7 +1,7 @@
 //! `kill -9` at random moments over tailing under rotation, a disk buffer and a receiver that misbehaves, with
-//! reloads in between: every line arrives. Over HTTP nothing may be missing; over plain TCP only what a dying
-//! receiver's own socket had taken. `CHAOS_ROUNDS=200 cargo test --release --test chaos -- --nocapture` is the long
-//! form.
+//! reloads that change the sink, and SIGSTOP, in between: every line arrives. Over HTTP nothing may be missing; over
+//! plain TCP only what a dying receiver's own socket had taken. `CHAOS_ROUNDS=200 cargo test --release --test chaos --
+//! --nocapture` is the long form.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::print_stdout, reason = "the count of repeats is what this test states")]
@@ -24,8 +24,9 @@ use support::weir::{Place, Weir};
 
 const LINES_PER_FILE: u64 = 3_000;
 const ROUNDS: u64 = 12;
-/// Most lines that a kill may bring again: of the last 500 ms, and as many as an unanswered request holds.
-const REPEATS_MAX: u64 = 10_000;
+/// Most time between a line and the kill, reload or end of a connection that brings it again: places are noted every
+/// 500 ms (docs/DELIVERY.md) when the disk has them, and disks have been seen to take seconds for it.
+const REPEATS_WITHIN: Duration = Duration::from_secs(15);
 /// Most lines that come between a dying receiver's last look at its socket and the end of it.
 const LINES_UNSEEN_MAX: u64 = (RECEIVE_BUFFER / LINE_BYTES) as u64 + 1;
 const LINE_BYTES: usize = 64;
@@ -58,7 +59,7 @@ fn write_lines(dir: &Path, stop: &AtomicBool, written: &AtomicU64) {
 }
 
 /// Runs weir through the rounds; what is left then must come in calm.
-fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> Result<(), String>) {
+fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64, &str) -> Result<(), String>) {
     let seed = number("TEST_SEED").unwrap_or(1);
     let rounds = number("CHAOS_ROUNDS").unwrap_or(ROUNDS);
     let place = Place::new();
@@ -76,12 +77,23 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
             // Before it is ready a SIGHUP is what it is to any program: its end.
             weir.wait_ready();
             write_config(&place, config, 2000 + round, free_port());
+            receiver.cause();
             weir.signal("HUP");
             thread::sleep(Duration::from_millis(rng.below(200)));
+        }
+        if rng.below(4) == 0 {
+            weir.signal("STOP");
+            thread::sleep(Duration::from_millis(rng.below(150)));
+            // Now and then it never hears of it: killed while it is stopped.
+            if rng.below(3) > 0 {
+                weir.signal("CONT");
+                thread::sleep(Duration::from_millis(rng.below(50)));
+            }
         }
         if let Some(status) = weir.child().try_wait().unwrap() {
             panic!("it ended by itself in round {round} with {status}: {}", weir.errors());
         }
+        receiver.cause();
         weir.signal("KILL");
         weir.wait_killed();
     }
@@ -89,22 +101,30 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
     writer.join().unwrap();
     receiver.calm();
     let total = written.load(Ordering::Relaxed);
-    let weir = start(&place, config, 0);
+    let weir = start(&place, config, 3000);
     let mut verdict = Err(String::new());
     for _ in 0..1200 {
-        verdict = done(total);
+        verdict = done(total, &weir.errors());
         if verdict.is_ok() {
             break;
         }
         thread::sleep(Duration::from_millis(50));
     }
     if let Err(missing) = verdict {
-        panic!("{name}, seed {seed}: {missing}\n{}", weir.errors());
+        let history = receiver.history.lock().unwrap().join("\n");
+        panic!("{name}, seed {seed}: {missing}\n{history}\n{}", weir.errors());
     }
-    // What came since the last checkpoint and the last place noted of the buffer (docs/DELIVERY.md), per kill.
-    assert!(receiver.repeats() <= (rounds + 1) * REPEATS_MAX, "{} repeats", receiver.repeats());
+    let stalest = *receiver.stalest.lock().unwrap();
+    assert!(
+        stalest <= REPEATS_WITHIN,
+        "a line came again that had come {stalest:.1?} before there was a cause"
+    );
+    let reloads = weir.errors().matches("configuration reloaded: changed").count();
+    let rotations = total / LINES_PER_FILE;
+    assert!(reloads as u64 >= rounds / 8 && rotations > 0, "{reloads} reloads, {rotations} rotations");
     println!(
-        "{name}: {rounds} rounds of kill -9, {total} lines written, {} arrived, {} repeats",
+        "{name}: {rounds} rounds of kill -9, {reloads} reloads of a changed sink, {rotations} rotations, {total} \
+        lines written, {} arrived, {} repeats, the oldest {stalest:.1?} before a cause",
         receiver.lines(),
         receiver.repeats()
     );
@@ -127,10 +147,9 @@ fn start(place: &Place, config: &str, turn: u64) -> Weir {
     place.spawn(&mut command, port)
 }
 
-#[test]
-fn every_line_arrives_over_http() {
-    let receiver = Receiver::http(number("TEST_SEED").unwrap_or(1));
-    let config = format!(
+/// Files under rotation into a disk buffer before a sink of these options. With each TURN a filter and the sink change.
+fn config(sink: &str) -> String {
+    format!(
         r#"
 [[pipelines]]
 name = "chaos"
@@ -141,16 +160,21 @@ path = "DIR/logs/app.log*"
 type = "exclude"
 patterns = ["never TURN"]
 [[pipelines.sinks]]
-type = "http_client"
-url = "http://127.0.0.1:{}/"
+{sink}
 buffer = {{ type = "disk", max_bytes = "64MiB" }}
-retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
-batch = {{ max_wait = "50ms" }}
-timeout = "2s"
-"#,
+retry = {{ initial_delay = "10ms", max_delay = "20TURNus" }}
+"#
+    )
+}
+
+#[test]
+fn every_line_arrives_over_http() {
+    let receiver = Receiver::http(number("TEST_SEED").unwrap_or(1));
+    let config = config(&format!(
+        "type = \"http_client\"\nurl = \"http://127.0.0.1:{}/\"\nbatch = {{ max_wait = \"50ms\" }}\ntimeout = \"2s\"",
         receiver.port
-    );
-    rounds("http", &receiver, &config, |total| {
+    ));
+    rounds("http", &receiver, &config, |total, _| {
         let arrived = receiver.arrived.lock().unwrap();
         let missing: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n)).take(20).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("missing {missing:?} of {total}")) }
@@ -160,45 +184,34 @@ timeout = "2s"
 #[test]
 fn every_line_arrives_over_tcp_save_what_a_dying_socket_held() {
     let receiver = Receiver::tcp(number("TEST_SEED").unwrap_or(1));
-    let config = format!(
-        r#"
-[[pipelines]]
-name = "chaos"
-[[pipelines.sources]]
-type = "file"
-path = "DIR/logs/app.log*"
-[[pipelines.filters]]
-type = "exclude"
-patterns = ["never TURN"]
-[[pipelines.sinks]]
-type = "tcp_client"
-address = "127.0.0.1:{}"
-format = {{ type = "raw" }}
-buffer = {{ type = "disk", max_bytes = "64MiB" }}
-retry = {{ initial_delay = "10ms", max_delay = "200ms" }}
-"#,
+    let config = config(&format!(
+        "type = \"tcp_client\"\naddress = \"127.0.0.1:{}\"\nformat = {{ type = \"raw\" }}",
         receiver.port
-    );
-    rounds("tcp", &receiver, &config, |total| {
+    ));
+    rounds("tcp", &receiver, &config, |total, log| {
         let arrived = receiver.arrived.lock().unwrap();
         let (held, deaths) = (receiver.held.lock().unwrap(), receiver.deaths.lock().unwrap());
         let unseen = |n: u64| deaths.iter().any(|last| n > *last && n - last <= LINES_UNSEEN_MAX);
         let taken = |n: u64| held.contains(&n) || unseen(n);
-        let missing: Vec<u64> =
-            (0..total).filter(|n| !arrived.contains_key(n) && !taken(*n)).take(20).collect();
+        let missing: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n) && !taken(*n)).collect();
+        // A connection may be made just when the receiver stops listening: what its socket takes nobody sees.
+        let made = log.matches(&format!("connected to 127.0.0.1:{}", receiver.port)).count() as u64;
+        let orphans = made.saturating_sub(receiver.accepted.load(Ordering::Relaxed));
+        let excused = missing.len() as u64 <= orphans * LINES_UNSEEN_MAX;
         // The last lines written must be there, or we look too early.
-        let complete = missing.is_empty() && (total == 0 || arrived.contains_key(&(total - 1)));
-        if complete {
-            let lost: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n)).collect();
-            let in_window = lost.iter().filter(|n| !held.contains(n)).count();
-            println!(
-                "tcp: the receiver died {} times, its sockets held {} lines; {} never came, {in_window} of \
-                them taken between its last look and its end",
-                deaths.len(),
-                held.len(),
-                lost.len()
-            );
+        if !excused || (total > 0 && !arrived.contains_key(&(total - 1))) {
+            let shown = &missing[..missing.len().min(20)];
+            return Err(format!("missing {} of {total}: {shown:?}; {orphans} orphans", missing.len()));
         }
-        if complete { Ok(()) } else { Err(format!("missing {missing:?} of {total}")) }
+        let lost: Vec<u64> = (0..total).filter(|n| !arrived.contains_key(n)).collect();
+        let in_window = lost.iter().filter(|n| !held.contains(n)).count();
+        println!(
+            "tcp: the receiver died {} times and left {orphans} of {made} connections unseen, its sockets held {} \
+            lines; {} never came, {in_window} of them taken where nobody looked",
+            deaths.len(),
+            held.len(),
+            lost.len()
+        );
+        Ok(())
     });
 }

@@ -175,3 +175,90 @@ fn the_effective_configuration_says_where_each_value_came_from() {
         assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
     }
 }
+
+const PAGE: &str = "# Guide\n\nText.\n\n```toml\n[[pipelines.sinks]]\ntype = \"consol\"\n```\n\n- in a list:\n  ```toml\n  shutdown_timeout = \"5\"\n  ```\n\n```toml,ignore\nname = …\n```\n\n```toml\n[package]\nname = \"x\"\n```\n\n```toml\n[[pipelines.sinks]]\ntype = \"null\"\n\n[[pipelines]]\nname = \"A\"\n```\n";
+
+#[test]
+fn markdown_is_checked_at_its_own_lines() {
+    let place = Place::new(&[("guide.md", PAGE)]);
+    let run = place.run(&["check", "guide.md"]);
+    assert_eq!(run.code, 1);
+    for expected in [
+        "guide.md:7:8",
+        "7 | type = \"consol\"",
+        "did you mean `console`?",
+        "guide.md:12:22",
+        "guide.md:29:8",
+        "3 errors",
+    ] {
+        assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
+    }
+    assert_eq!(
+        run.stdout,
+        "guide.md: 3 errors, 3 blocks, 2 skipped (ignored, not a configuration of weir)\n"
+    );
+    let run = place.run(&["check", "--format", "github", "guide.md"]);
+    assert_eq!(run.code, 1);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with("::error file=guide.md,line=7,col=8::unknown sink type `consol`"),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with("::error file=guide.md,line=12,col=22::"), "{lines:?}");
+    assert_eq!(lines.len(), 3);
+    let json: serde_json::Value =
+        serde_json::from_str(&place.run(&["check", "--format", "json", "guide.md"]).stdout).unwrap();
+    assert_eq!(json[0]["origin"]["line"], 7);
+}
+
+#[test]
+fn a_directory_is_checked_file_by_file() {
+    let place = Place::new(&[
+        ("conf/10-server.toml", "[server]\nenabled = false\n"),
+        ("conf/20-app.toml", GOOD),
+        ("conf/sub/bad.toml", BROKEN),
+        ("conf/Cargo.toml", "[package]\nname = \"x\"\n"),
+        ("conf/.hidden.toml", BROKEN),
+        ("conf/README.md", "no block\n"),
+        ("conf/GUIDE.md", "```toml\nshutdown_timeout = \"${TIMEOUT}\"\n```\n"),
+    ]);
+    let run = place.run(&["check", "conf"]);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.stdout,
+        "conf/10-server.toml: ok\nconf/20-app.toml: ok\nconf/Cargo.toml: skipped, not a configuration of weir\n\
+         conf/GUIDE.md: ok, 1 block\nconf/sub/bad.toml: 5 errors\n5 files with 1 block checked, 1 skipped: 5 errors\n"
+            .replace(" checked", "")
+    );
+    assert!(run.stderr.contains("conf/sub/bad.toml:3:2") && !run.stderr.contains("hidden"), "{}", run.stderr);
+    // What is named is checked as it is.
+    let run = place.run(&["check", "conf/10-server.toml", "conf/20-app.toml", "none.toml"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("no pipelines") && run.stderr.contains("cannot read none.toml"),
+        "{}",
+        run.stderr
+    );
+    let run = place.run(&["check", "none.toml"]);
+    assert_eq!(run.code, 66, "{}", run.stderr);
+    let run = place.run(&["check", "-c", "conf/20-app.toml", "conf/10-server.toml"]);
+    assert!(run.code == 1 && run.stdout.contains("conf/20-app.toml: ok, 1 pipeline with"), "{run:?}");
+    let run = place.run(&["check", "conf/20-app.toml", "--logging.level", "debug"]);
+    assert_eq!(run.code, 64, "{}", run.stderr);
+}
+
+#[test]
+fn the_documentation_is_checked() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let place = Place::new(&[]);
+    let paths =
+        ["docs", "README.md", "README.zh-CN.md", "CHANGELOG.md", "tests/pipelines", "pipelines.toml.example"]
+            .map(|path| format!("{root}{path}"));
+    let mut args = vec!["check"];
+    args.extend(paths.iter().map(String::as_str));
+    let run = place.run(&args);
+    assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("REFERENCE.md: ok, "), "{}", run.stdout);
+    let blocks = run.stdout.lines().last().and_then(|line| line.split(' ').nth(3)?.parse::<u32>().ok());
+    assert!(blocks > Some(25), "{}", run.stdout);
+}

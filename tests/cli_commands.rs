@@ -53,7 +53,8 @@ fn usage_errors_exit_with_64_and_name_the_nearest() {
         (&["check", "--format", "jsn"], "invalid value `jsn`"),
         (&["--shutdown_timeot", "5s"], "did you mean `--shutdown_timeout`?"),
         (&["--logging.level"], "option `--logging.level` needs a value"),
-        (&["--query", "x"], "unknown option `--query`"),
+        (&["--querry", "x"], "did you mean `--query`?"),
+        (&["--query", "x"], "no input"),
         (&["config", "--input-stdin"], "it belongs to another command"),
         (&["--output-stdout"], "no input"),
         (&["--input-stdin", "--name", "A B"], "invalid `--name`"),
@@ -136,6 +137,21 @@ fn the_man_page_has_every_command() {
     for name in ["WEIR RUN", "WEIR CHECK", "WEIR STATUS", "WEIR GENERATE COMPLETIONS"] {
         assert!(page.contains(&format!(".SH \"{name}\"")), "{name}");
     }
+}
+
+#[test]
+fn every_command_has_a_man_page_of_its_own() {
+    let place = Place::new(&[("file", "")]);
+    let run = place.run(&["generate", "man", "--dir", "man"]);
+    assert_eq!((run.code, &*run.stdout, &*run.stderr), (0, "", ""));
+    for (page, words) in [("weir", "PIPELINE"), ("weir-run", "Examples"), ("weir-tls-server", "certificate")]
+    {
+        let text = std::fs::read_to_string(place.path(&format!("man/{page}.1"))).unwrap();
+        assert!(text.contains(&format!(".TH {page} 1")) && text.contains(words), "{page}: {text}");
+    }
+    let run = place.run(&["generate", "man", "--dir", "file/man"]);
+    assert_eq!(run.code, 73);
+    assert!(run.stderr.contains("cannot write man pages to file/man"), "{}", run.stderr);
 }
 
 #[test]

@@ -188,8 +188,11 @@ fn files_are_read_from_the_start_each_time_and_followed() {
         signal(run.child.id(), "TERM");
         assert_eq!(wait(run.child).code, 0);
     }
-    let left: Vec<_> = std::fs::read_dir(place.path(".")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["logs"], "a quick run leaves no state behind");
+    let mut left: Vec<_> =
+        std::fs::read_dir(place.path(".")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["logs", "run"], "a quick run leaves no state behind");
+    assert_eq!(std::fs::read_dir(place.path("run/weir")).unwrap().count(), 0, "and no socket");
 }
 
 #[test]

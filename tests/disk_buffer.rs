@@ -210,6 +210,8 @@ fn an_unknown_version_stops_the_start_and_names_the_file() {
     let segment = place.path("state/buffers/app/file-0").join(format!("{:020}.seg", 0));
     let mut bytes = fs::read(&segment).unwrap();
     bytes[8] = 77;
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     fs::write(&segment, bytes).unwrap();
     let end = place.run(&["run"]);
     assert_eq!(end.code, 69);

@@ -124,6 +124,36 @@ fn the_guide_to_operation_prints_what_it_says() {
 }
 
 #[test]
+fn the_guide_to_looking_prints_what_it_says() {
+    run_page("guides/look-at-logs.md", 4, &[]);
+}
+
+#[test]
+fn the_guide_to_tests_prints_what_it_says() {
+    run_page("guides/test-a-config.md", 4, &[]);
+}
+
+#[test]
+fn moving_from_logwisp_prints_what_it_says() {
+    run_page("migrate/from-logwisp.md", 2, &["curl"]);
+}
+
+#[test]
+fn moving_from_vector_prints_what_it_says() {
+    run_page("migrate/from-vector.md", 2, &[]);
+}
+
+#[test]
+fn moving_from_fluent_bit_prints_what_it_says() {
+    run_page("migrate/from-fluent-bit.md", 2, &[]);
+}
+
+#[test]
+fn moving_from_rsyslog_prints_what_it_says() {
+    run_page("migrate/from-rsyslog.md", 2, &["logger"]);
+}
+
+#[test]
 fn the_guide_to_the_live_page_prints_what_it_says() {
     run_page("guides/live-page.md", 2, &["curl"]);
 }

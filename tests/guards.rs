@@ -9,8 +9,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use support::weir::{End, Place, Weir, finish};
-use support::{PATIENCE, eventually, free_port, installed, skip};
+use support::curl::{self, Answer, has_curl};
+use support::weir::{Place, Weir, finish};
+use support::{PATIENCE, eventually, free_port};
 
 const PIPELINE: &str =
     "[[pipelines]]\nname = \"app\"\nsources = [{ type = \"generate\" }]\nsinks = [{ type = \"http\" }]\n";
@@ -25,37 +26,8 @@ fn hash(place: &Place, args: &[&str], secret: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// An answer as curl saw it.
-#[derive(Debug)]
-struct Answer {
-    code: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-}
-
 fn curl(args: &[&str]) -> Answer {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--include", "--max-time", "30", "--noproxy", "*"]).args(args);
-    let End { stdout, stderr, .. } = finish(&mut command);
-    let (head, body) = stdout.split_once("\r\n\r\n").unwrap_or((&stdout, ""));
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    assert!(stderr.is_empty(), "{stderr}");
-    Answer { code, head: head.to_lowercase(), body: body.to_owned() }
-}
-
-/// Says so loudly where curl is not there.
-fn has_curl(test: &str) -> bool {
-    let there = installed("curl");
-    if !there {
-        skip(test, "curl is not installed");
-    }
-    there
+    curl::curl(args, b"")
 }
 
 fn url(weir: &Weir, path: &str) -> String {

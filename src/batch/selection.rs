@@ -15,6 +15,11 @@ impl Mask {
         Mask(vec![0; rows.div_ceil(64)])
     }
 
+    /// The mask whose bits these are, of an arena with as many rows.
+    pub fn of_words(words: Vec<u64>) -> Mask {
+        Mask(words)
+    }
+
     /// Sets a row.
     pub fn set(&mut self, row: u32) {
         self.0[row as usize / 64] |= 1 << (row % 64);

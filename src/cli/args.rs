@@ -3,12 +3,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::control::SocketArgs;
 use super::login::AskArgs;
+use super::tail::args::TailArgs;
 use super::terminal::ColorWhen;
+use crate::base::units::parse_duration;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -82,6 +86,12 @@ pub struct QuickArgs {
     /// Read standard input
     #[arg(long)]
     pub input_stdin: bool,
+    /// Follow TCP connections of all processes, as the kernel sees them (needs the feature `ebpf`)
+    #[arg(long)]
+    pub ebpf_tcp: bool,
+    /// Follow HTTP requests and responses of all processes, as the kernel sees them (needs the feature `ebpf`)
+    #[arg(long)]
+    pub ebpf_http_tracing: bool,
     /// Keep only lines that match; repeated, any of them
     #[arg(long, value_name = "REGEX")]
     pub include: Vec<String>,
@@ -125,13 +135,49 @@ Examples:
 Examples:
   weir check
   weir check -c pipelines.toml -c /etc/weir.d
-  weir check --format github              annotations in a pull request
+  weir check staging.toml production.toml  each by itself
+  weir check docs README.md                the TOML blocks of Markdown, at their own lines
+  weir check --format github               annotations in a pull request
+
+-c merges what it names, as a run does, with variables and flags on top. PATHs are checked as they are written: a
+directory with all *.toml and Markdown files below it, a file of a directory also if it is only part of a
+configuration. A block of Markdown may be an excerpt; one that begins with ```toml,ignore is left out.
 
 Exits with 0 if there are no errors, with 1 if there are.")]
     Check {
+        /// Files and directories to check, each file by itself, instead of the configuration
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
         /// How findings are written
         #[arg(long, value_name = "FORMAT", default_value = "human")]
         format: CheckFormat,
+    },
+    /// Run the [[tests]] of a configuration: lines in, and what has to come out
+    #[command(after_help = "\
+Examples:
+  weir test
+  weir test -c /etc/weir.d --filter errors --verbose
+  weir test --format junit > weir-tests.xml
+
+A test in the configuration:
+  [[tests]]
+  name = \"errors reach the alert sink\"
+  inputs = [{ at = \"app\", lines = [\"ERROR disk full\", \"INFO started\"] }]
+  outputs = [{ at = \"app.sinks.1\", lines = [\"ERROR disk full\"] }]
+  drops = [{ at = \"app.sinks.1.filters.0\", count = 1 }]
+
+Nothing is read or sent: lines enter the real filters, under a clock of the test's own. Exits with 0 if all
+tests pass, with 1 if one fails, with 78 if the configuration is wrong, with 66 if it holds no test.")]
+    Test {
+        /// Only tests whose name holds this text; may be repeated
+        #[arg(long, value_name = "NAME")]
+        filter: Vec<String>,
+        /// How results are written
+        #[arg(long, value_name = "FORMAT", default_value = "human")]
+        format: TestFormat,
+        /// Show what each stage did for tests that pass, too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Show the effective configuration, each value with where it came from
     #[command(after_help = "\
@@ -145,6 +191,24 @@ Examples:
   weir demo
   weir demo --server.listen 127.0.0.1:9000")]
     Demo,
+    /// Look at logs: files, streams of a running weir, whatever is piped in; follows what is new
+    #[command(after_help = "\
+Examples:
+  weir tail app.log                                follow a file, through rotation
+  weir tail '/var/log/nginx/*.log' -l warn         several, in the order of time
+  weir tail localhost:8080/app -n 100              the stream of a pipeline; localhost:8080 is all of them
+  weir tail --since 1h -q 'status:>=500 -path:/health*' access.log
+  kubectl logs deploy/api | weir tail              JSON and logfmt laid out for reading
+  weir tail --no-follow -n all --color always app.log | less -R
+
+Lines of several inputs are merged in the order of time; what comes while you watch is held for 100 ms for that. With
+-l, -q and -i, the lines of a stack trace come along with the line they belong to, and -n counts lines that match.
+--since reads a file backwards until lines are older; with `-n all` it looks at all of it.
+
+Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps colours in a pipe.
+Ctrl-C ends it, as it ends `tail -f`: 130 for a shell. Exit codes: 0 the inputs ended or the reader went, 64 usage,
+66 no such file, 69 no answer from a weir, 74 I/O.")]
+    Tail(Box<TailArgs>),
     /// Show what a running weir is doing
     #[command(after_help = "\
 Examples:
@@ -153,7 +217,8 @@ Examples:
   weir status --token-file token https://logs.example.com
   weir status --cert ops.pem --key ops.key https://logs.example.com
 
-Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080.")]
+Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080; where nobody
+answers there, the weir that runs on this machine, by its control socket.")]
     Status {
         /// Print the status as JSON
         #[arg(long)]
@@ -161,6 +226,29 @@ Without URL, asks the address that the configuration listens on, or http://127.0
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Watch a running weir: pipelines and components with their rates, drops, queues and errors
+    #[command(after_help = "\
+Examples:
+  weir top
+  weir top --pid 1234
+  weir top https://ann:secret@logs.example.com
+  weir top --once                        one frame, as text
+
+Without URL, finds the weir that runs on this machine by its control socket. Keys: arrows or j k move,
+enter opens, t shows what passes the component, s sorts, p pauses, ? helps, q quits.")]
+    Top(TopArgs),
+    /// Show what a component of a running weir puts out, live, without touching its flow
+    #[command(after_help = "\
+Examples:
+  weir tap app                           what passes the filters of pipeline `app`
+  weir tap app.source.0                  what its first source reads
+  weir tap app.filter.1 -n 20            twenty rows behind its second filter
+  weir tap 'app.sink.*' --rate all       what its sinks receive, all of it
+  weir tap '*.source.*' -o json | jq .message
+
+COMPONENT is named as in `weir status`, to the last part or not, or by wildcards. Rows beyond the rate
+are counted and told on standard error.")]
+    Tap(TapArgs),
     /// Exit with 0 if a running weir is ready, for container health checks
     #[command(after_help = "\
 Examples:
@@ -170,6 +258,31 @@ Examples:
 
 Exits with 1 if it is not ready, with 69 if there is no answer.")]
     Health {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Find what breaks a stream between a server and its clients
+    #[command(after_help = "\
+Examples:
+  weir doctor https://logs.example.com/app/stream
+  weir doctor --token-file token --duration 2m https://logs.example.com/app/stream
+  weir doctor --origin https://dashboard.example.com https://logs.example.com
+  weir doctor                            what a weir that is started here would meet
+
+Asks as a browser does, several times, and tells from what comes, and when: proxies that hold events back, pack
+them, or end what is silent; redirects to a login; certificates; limits; clocks; Last-Event-ID that is lost.
+Each fault comes with its cure for nginx, Apache, Caddy, HAProxy or Cloudflare. Takes up to a minute, unless
+--duration says otherwise. Exits with 0 if streams get through, with 1 if something breaks them.")]
+    Doctor {
+        /// How long to watch a stream, to find what ends it; by default until two signs of life have come
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        duration: Option<Duration>,
+        /// Whether pages from there may read it, such as https://dashboard.example.com
+        #[arg(long, value_name = "ORIGIN")]
+        origin: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         ask: AskArgs,
     },
@@ -203,6 +316,30 @@ Examples:
         #[command(subcommand)]
         what: Tls,
     },
+    /// Write a commented configuration to begin with
+    #[command(after_help = "\
+Examples:
+  weir init                              pipelines.toml: read files, filter, watch live
+  weir init --list                       what else there is
+  weir init forward -o /etc/weir/pipelines.toml
+  weir init split -o - | less            only look at it
+
+Every recipe passes `weir check`, runs as it is and holds tests for `weir test`. A file that exists is left as it
+is, with exit code 73, unless --force is given.")]
+    Init {
+        /// Which one; --list shows them [default: start]
+        #[arg(conflicts_with = "list")]
+        recipe: Option<String>,
+        /// Where it is written; - is standard output
+        #[arg(short, long, value_name = "FILE", default_value = "pipelines.toml")]
+        output: PathBuf,
+        /// Replace the file if it exists
+        #[arg(long)]
+        force: bool,
+        /// Show the recipes
+        #[arg(long)]
+        list: bool,
+    },
     /// Hash a password or make a token, for the option `auth`
     #[command(after_help = "\
 Examples:
@@ -231,6 +368,52 @@ Examples:
         #[command(subcommand)]
         what: Generate,
     },
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Print one frame and end
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `tap`.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// Which components, such as app, app.source.0, app.filter.1.level or 'app.*'
+    #[arg(required = true, value_name = "COMPONENT")]
+    pub components: Vec<String>,
+    /// Most rows a second, or `all` for as many as can be read
+    #[arg(long, value_name = "N", default_value = "100", value_parser = super::tap::rate)]
+    pub rate: String,
+    /// End after that many rows
+    #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// How rows are written: raw or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "raw", hide_possible_values = true)]
+    pub output: TapOutput,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub local: SocketArgs,
+}
+
+/// How `weir tap` writes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TapOutput {
+    /// The lines as they are.
+    Raw,
+    /// One JSON object per row, with its component, time, severity and source.
+    Json,
+}
+
+/// A duration with its unit, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// What `weir tls` makes.
@@ -357,9 +540,14 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// The man page, in roff
-    #[command(after_help = "Examples:\n  weir generate man | man -l -")]
-    Man,
+    /// The man pages, in roff: all commands on one page, or a page for each command
+    #[command(after_help = "Examples:\n  weir generate man | man -l -\n  \
+        weir generate man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write weir.1, weir-run.1 and so on into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// The JSON schema of the configuration, for editors
     #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
     Schema,
@@ -377,6 +565,17 @@ pub enum CheckFormat {
     Json,
     /// Workflow commands, which GitHub shows at the line
     Github,
+}
+
+/// How `test` writes its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// A line for each; of those that fail, what came and what each stage did
+    Human,
+    /// One JSON object
+    Json,
+    /// The XML of JUnit's reports
+    Junit,
 }
 
 /// How `hash` hashes.

@@ -3,29 +3,53 @@
 use serde_json::Value;
 
 use super::config_source::ConfigSource;
+use super::control;
 use super::exit::{Exit, Failure};
 use super::http_get::{Answer, Base};
 use super::https::Trust;
-use super::login::{AskArgs, Login};
+use super::login::AskArgs;
 use super::status_table;
 use super::terminal::{self, Terminal};
 
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
 
-fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
-    let configured = || {
-        let (listen, certificate) = source.listen();
-        Ok(Base::of_listen(&listen, certificate.map(Trust::Exactly)))
-    };
-    let mut base = ask.url.as_deref().map_or_else(configured, Base::parse)?;
-    if let Some(file) = &ask.token_file {
-        base = base.as_user(Login::of_token_file(file)?);
+/// Where the weir listens that the configuration at hand runs.
+pub(super) fn configured(source: &ConfigSource) -> Base {
+    let (listen, certificate) = source.listen();
+    Base::of_listen(&listen, certificate.map(Trust::Exactly))
+}
+
+/// Whom a question goes to: the URL, the socket or process that was named, else the configuration's server.
+///
+/// # Errors
+/// When the arguments contradict each other, or nobody is found.
+pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
+    if !ask.local.names_one() {
+        return ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?);
     }
-    match (&ask.cert, &ask.key) {
-        (Some(certificate), Some(key)) => base.showing(certificate.clone(), key.clone()),
-        _ => Ok(base),
+    if !ask.is_anybody() {
+        return Err(Failure::usage(
+            "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
+        ));
     }
+    control::find(&ask.local, source.environment())
+}
+
+/// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control
+/// socket of the weir that runs.
+fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
+    let base = base(ask, source)?;
+    let answer = base.get(path);
+    let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
+    if silent && ask.is_anybody() && !ask.local.names_one() {
+        match control::find(&ask.local, source.environment()) {
+            Ok(local) => return local.get(path).map(|answer| (local, answer)),
+            Err(several) if several.exit == Exit::USAGE => return Err(several),
+            Err(_) => {}
+        }
+    }
+    answer.map(|answer| (base, answer))
 }
 
 /// Asks whether it is ready; says why not.
@@ -33,8 +57,7 @@ fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
 /// # Errors
 /// With exit code 69 when there is no answer, and 1 when it is not ready.
 pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
-    let base = base(ask, source)?;
-    let answer = base.get("/readyz")?;
+    let (base, answer) = get(ask, source, "/readyz")?;
     if answer.status == 200 {
         return Ok(Exit::OK);
     }
@@ -43,7 +66,7 @@ pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
 }
 
 /// What an answer says of the components that are not ready, and otherwise of itself.
-fn why_not(body: &[u8]) -> String {
+pub(super) fn why_not(body: &[u8]) -> String {
     let Ok(json) = serde_json::from_slice::<Value>(body) else {
         return String::from_utf8_lossy(body).into_owned();
     };
@@ -62,8 +85,7 @@ fn why_not(body: &[u8]) -> String {
 /// # Errors
 /// With exit code 69 when there is no answer, or not the answer of a weir.
 pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
-    let base = base(ask, source)?;
-    let answer = base.get("/status")?;
+    let (base, answer) = get(ask, source, "/status")?;
     if matches!(answer.status, 401 | 403 | 429) {
         return Err(refused(&base, &answer));
     }
@@ -84,7 +106,7 @@ pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Termin
 }
 
 /// The failure where a guard does not let in who asks.
-fn refused(base: &Base, answer: &Answer) -> Failure {
+pub(super) fn refused(base: &Base, answer: &Answer) -> Failure {
     let why = why_not(&answer.body);
     let failure =
         Failure::new(Exit::UNAVAILABLE, format!("{base} does not answer: {why} (status {})", answer.status));

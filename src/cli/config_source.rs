@@ -128,6 +128,11 @@ impl ConfigSource {
         }
     }
 
+    /// Whether `-c` names it.
+    pub fn is_named(&self) -> bool {
+        !self.request.files.is_empty()
+    }
+
     /// The environment.
     pub fn environment(&self) -> &Environment {
         &self.request.environment

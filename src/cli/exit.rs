@@ -81,6 +81,15 @@ impl Failure {
         self
     }
 
+    /// What failed and why, in a line.
+    pub fn message(&self) -> String {
+        match &self.report {
+            Report::Message { message, .. } => message.clone(),
+            Report::Findings(findings) => findings.render_human(false),
+            Report::Text(text) => text.clone(),
+        }
+    }
+
     /// What is printed, with a line break at its end.
     pub fn render(&self, color: bool) -> String {
         match &self.report {

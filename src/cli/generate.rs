@@ -1,6 +1,7 @@
 //! `weir generate`: what is made from the declarations of the command line and of the configuration.
 
 use std::io;
+use std::path::Path;
 
 use clap::{Command, CommandFactory};
 
@@ -21,7 +22,12 @@ pub fn run(what: &Generate) -> Result<Exit, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "weir", &mut out);
             String::from_utf8_lossy(&out).into_owned()
         }
-        Generate::Man => {
+        Generate::Man { dir: Some(dir) } => {
+            return pages(dir).map(|()| Exit::OK).map_err(|e| {
+                Failure::new(Exit::CANNOT_CREATE, format!("cannot write man pages to {}: {e}", dir.display()))
+            });
+        }
+        Generate::Man { dir: None } => {
             man().map_err(|e| Failure::new(Exit::INTERNAL, format!("cannot make the man page: {e}")))?
         }
         Generate::Schema => format!("{:#}\n", json_schema(&Registry)),
@@ -29,6 +35,12 @@ pub fn run(what: &Generate) -> Result<Exit, Failure> {
     };
     terminal::print(&text)?;
     Ok(Exit::OK)
+}
+
+/// A page for each command, in files.
+fn pages(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(Cli::command(), dir)
 }
 
 /// One page with a section for each command.

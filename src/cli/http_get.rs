@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::exit::{Exit, Failure};
 use super::https::{Connection, Trust};
 use super::login::Login;
-use crate::base::clock;
+use crate::base::clock::{self, Instant};
+use crate::net::control::socket::connect_to;
 
 /// The longest wait for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,9 +37,17 @@ pub struct Base {
     login: Login,
     /// The certificate to show under `https`, with its key.
     shown: Option<(PathBuf, PathBuf)>,
+    /// The Unix socket to ask on instead of an address.
+    socket: Option<PathBuf>,
 }
 
 impl Base {
+    /// The weir that listens on a control socket.
+    pub fn of_socket(path: PathBuf) -> Base {
+        let nowhere = crate::config::Listen { host: "localhost".to_owned(), port: 80 };
+        Base { socket: Some(path), ..Base::of_listen(&nowhere, None) }
+    }
+
     /// The address as configured; one that means "all addresses" is asked on this machine.
     pub fn of_listen(listen: &crate::config::Listen, tls: Option<Trust>) -> Base {
         let host = match listen.host.as_str() {
@@ -53,7 +62,13 @@ impl Base {
             tls,
             login: Login::default(),
             shown: None,
+            socket: None,
         }
+    }
+
+    /// Whether it is asked on its control socket.
+    pub(super) fn is_local(&self) -> bool {
+        self.socket.is_some()
     }
 
     /// Asks as somebody.
@@ -74,6 +89,31 @@ impl Base {
         }
         self.shown = Some((certificate, key));
         Ok(self)
+    }
+
+    /// Believes the authorities whose certificates are in this file.
+    ///
+    /// # Errors
+    /// Without `https`, which alone has certificates.
+    pub fn believing(mut self, authorities: PathBuf) -> Result<Base, Failure> {
+        if self.tls.is_none() {
+            return Err(Failure::usage(format!("`--ca-file` has no effect for {self}: it is not encrypted"))
+                .hint("give a URL that begins with https://"));
+        }
+        self.tls = Some(Trust::Authorities(authorities));
+        Ok(self)
+    }
+
+    /// What of the URL stands behind the address, without a slash at its end.
+    pub(super) fn path(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The same address with another path, which begins with a slash or is empty.
+    #[must_use]
+    pub(super) fn at(mut self, path: &str) -> Base {
+        path.clone_into(&mut self.prefix);
+        self
     }
 
     /// Parses `http://host:port/prefix` or `https://…`; the scheme may be left out, and a login stand before the host.
@@ -113,7 +153,48 @@ impl Base {
             format!("{authority}:{}", if tls.is_some() { 443 } else { 80 })
         };
         let listen = crate::config::Listen::parse(&full).map_err(|why| wrong(&why))?;
-        Ok(Base { host: listen.host, port: listen.port, prefix: path.to_owned(), tls, login, shown: None })
+        Ok(Base {
+            host: listen.host,
+            port: listen.port,
+            prefix: path.to_owned(),
+            tls,
+            login,
+            shown: None,
+            socket: None,
+        })
+    }
+
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What is believed, if it is encrypted.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.tls.as_ref()
+    }
+
+    /// The certificate to show, with its key.
+    pub(super) fn shown(&self) -> Option<&(PathBuf, PathBuf)> {
+        self.shown.as_ref()
+    }
+
+    /// The line of the header that says who asks; empty if nobody does.
+    pub(super) fn login_line(&self) -> String {
+        self.login.header_line()
+    }
+
+    /// The value of the header `Host`: with the port where it is not the usual one.
+    pub(super) fn host_header(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        let whole = self.authority();
+        let end = format!(":{}", self.port);
+        if self.port == usual { whole.trim_end_matches(&end).to_owned() } else { whole }
     }
 
     /// Asks for a path.
@@ -121,52 +202,37 @@ impl Base {
     /// # Errors
     /// With exit code 69 when nobody answers, or what answers does not speak HTTP.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.exchange(path).map_err(|e| {
-            let why = match e.kind() {
-                io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-                _ => e.to_string(),
-            };
-            let hint = match &self.tls {
-                Some(Trust::System) if why.contains("certificate") => {
-                    "name the authority's certificate in the variable SSL_CERT_FILE"
-                }
-                _ => "is weir running? give its URL as an argument if it listens elsewhere",
-            };
-            Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)
-        })
+        self.exchange(path).map_err(|e| self.unanswered(&e))
+    }
+
+    /// Why nobody answers, for people.
+    pub(super) fn unanswered(&self, e: &io::Error) -> Failure {
+        let why = match e.kind() {
+            io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+            _ => e.to_string(),
+        };
+        let hint = match &self.tls {
+            _ if self.socket.is_some() => "without --socket, the weir that runs is found by itself",
+            Some(Trust::System) if why.contains("certificate") => {
+                "name the authority's certificate in the variable SSL_CERT_FILE"
+            }
+            _ => "is weir running? give its URL as an argument if it listens elsewhere",
+        };
+        Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)
     }
 
     fn exchange(&self, path: &str) -> io::Result<Answer> {
         let deadline = clock::now() + PATIENCE;
         let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
-        let mut stream = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            stream = TcpStream::connect_timeout(&address, left());
-            if stream.is_ok() {
-                break;
-            }
-        }
-        let socket = stream?;
-        socket.set_write_timeout(Some(left()))?;
-        socket.set_read_timeout(Some(left()))?;
-        let mut stream = Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())?;
-        // One write: a request in pieces may find the connection closed halfway.
-        let request = format!(
-            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: weir/{}\r\n{}Connection: close\r\n\r\n",
-            self.prefix,
-            self.authority(),
-            env!("CARGO_PKG_VERSION"),
-            self.login.header_line()
-        );
-        stream.write_all(request.as_bytes())?;
+        let mut stream = self.request(path, "application/json", "", PATIENCE)?;
         let mut raw = Vec::new();
         let mut chunk = [0; 16 * 1024];
         loop {
             if clock::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            stream.socket().set_read_timeout(Some(left()))?;
+            stream.set_timeouts(Some(left()))?;
             let n = match stream.read(&mut chunk) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -183,6 +249,48 @@ impl Base {
         parse_answer(&raw).ok_or_else(|| io::Error::other("the answer is not HTTP"))
     }
 
+    /// Connects; everything up to there, and each read and write after it, is over by `deadline`.
+    pub(super) fn connect(&self, deadline: Instant) -> io::Result<Connection> {
+        let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
+        if let Some(path) = &self.socket {
+            let connection = Connection::Local(connect_to(path)?);
+            connection.set_timeouts(Some(left()))?;
+            return Ok(connection);
+        }
+        let mut stream = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&address, left());
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let socket = stream?;
+        socket.set_write_timeout(Some(left()))?;
+        socket.set_read_timeout(Some(left()))?;
+        Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())
+    }
+
+    /// Connects and asks for a path; the answer is still to be read. `headers` are lines, each with its `\r\n`.
+    pub(super) fn request(
+        &self,
+        path: &str,
+        accept: &str,
+        headers: &str,
+        patience: Duration,
+    ) -> io::Result<Connection> {
+        let mut stream = self.connect(clock::now() + patience)?;
+        // One write: a request in pieces may find the connection closed halfway.
+        let request = format!(
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: weir/{}\r\n{}{headers}Connection: close\r\n\r\n",
+            self.prefix,
+            self.authority(),
+            env!("CARGO_PKG_VERSION"),
+            self.login.header_line()
+        );
+        stream.write_all(request.as_bytes())?;
+        Ok(stream)
+    }
+
     fn authority(&self) -> String {
         crate::config::Listen { host: self.host.clone(), port: self.port }.to_string()
     }
@@ -191,6 +299,9 @@ impl Base {
 /// The URL without a slash at its end.
 impl std::fmt::Display for Base {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(path) = &self.socket {
+            return write!(f, "unix:{}", path.display());
+        }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
     }

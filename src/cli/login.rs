@@ -1,4 +1,4 @@
-//! Who `weir status` and `weir health` are where a server asks: a login in the URL, a token or a certificate in files.
+//! Who `weir status`, `weir health` and `weir tail` are where a server asks: a login in the URL, a token or a certificate in files.
 //! Nothing of it is ever shown.
 
 use std::fmt;
@@ -8,17 +8,38 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
+use super::control::SocketArgs;
 use super::exit::{Exit, Failure};
+use super::http_get::Base;
 use crate::net::query_string;
 
 /// The longest token file that is read, in bytes.
 const TOKEN_BYTES_MAX: u64 = 8192;
 
 /// Whom to ask, and as whom.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub struct AskArgs {
     /// Where it listens; may hold a login: http://USER:PASSWORD@HOST:PORT
     pub url: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    pub who: Credentials,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub local: SocketArgs,
+}
+
+impl AskArgs {
+    /// Whether neither a URL nor a login was given.
+    pub(super) fn is_anybody(&self) -> bool {
+        let Credentials { token_file, cert, ca_file, .. } = &self.who;
+        self.url.is_none() && token_file.is_none() && cert.is_none() && ca_file.is_none()
+    }
+}
+
+/// As whom to ask, and whom to believe.
+#[derive(Debug, Default, Clone, Args)]
+pub struct Credentials {
     /// File with the token to send, where the server asks for one
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -28,6 +49,28 @@ pub struct AskArgs {
     /// Private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
+    /// Certificates of the authorities to believe, in PEM, instead of this machine's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// `base`, asked as these say.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or is given for a URL that has no use for it.
+    pub fn on(&self, mut base: Base) -> Result<Base, Failure> {
+        if let Some(file) = &self.token_file {
+            base = base.as_user(Login::of_token_file(file)?);
+        }
+        if let Some(file) = &self.ca_file {
+            base = base.believing(file.clone())?;
+        }
+        match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => base.showing(certificate.clone(), key.clone()),
+            _ => Ok(base),
+        }
+    }
 }
 
 /// What goes into the header `Authorization`.

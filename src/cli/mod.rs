@@ -7,12 +7,16 @@ pub mod banner;
 pub mod buffer;
 pub mod check;
 pub mod config_source;
+pub mod control;
+pub mod doctor;
 pub mod effective;
 pub mod exit;
 pub mod generate;
 pub mod hash;
 pub mod http_get;
+pub mod http_stream;
 pub mod https;
+pub mod init;
 pub mod list;
 pub mod logging;
 pub mod login;
@@ -24,8 +28,12 @@ pub mod service;
 pub mod signals;
 pub mod status_line;
 pub mod status_table;
+pub mod tail;
+pub mod tap;
 pub mod terminal;
+pub mod test;
 pub mod tls;
+pub mod top;
 pub mod unseen;
 pub mod usage;
 
@@ -87,12 +95,23 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
             run::run(&files.or_quick(&quick(inner)?)?, terminal)
         }
         Some(Command::Demo) => run::run(&files.demo(), terminal),
-        Some(Command::Check { format }) => check::run(&files, format, terminal),
+        Some(Command::Check { paths, format }) => check::run(&files, &paths, format, terminal),
+        Some(Command::Test { filter, format, verbose }) => {
+            test::run(&files, &test::Wanted { filter, format, verbose }, terminal)
+        }
         Some(Command::Config) => effective::run(&files),
+        Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Top(args)) => top::run(&args, &files, terminal),
+        Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
+        Some(Command::Doctor { duration, origin, json, ask }) => {
+            doctor::run(&ask, &doctor::Wanted { duration, origin, json }, &files, terminal)
+        }
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
+        Some(Command::Init { list: true, .. }) => init::list(),
+        Some(Command::Init { recipe, output, force, .. }) => init::run(recipe.as_deref(), &output, force),
         Some(Command::Tls { what }) => tls::run(&what),
         Some(Command::Hash { algorithm, token }) => hash::run(algorithm, token),
         Some(Command::Generate { what }) => generate::run(&what),
@@ -106,10 +125,14 @@ fn misplaced(cli: &Cli, overrides: &[Override], command: &Command) -> Result<(),
         return Err(Failure::usage("the flags for one pipeline are for `weir run`"));
     }
     let (reads_files, reads_overrides) = match command {
-        Command::List { .. } | Command::Hash { .. } | Command::Generate { .. } | Command::Tls { .. } => {
-            (false, false)
-        }
+        Command::Init { .. }
+        | Command::List { .. }
+        | Command::Hash { .. }
+        | Command::Generate { .. }
+        | Command::Tls { .. }
+        | Command::Tap(_) => (false, false),
         Command::Demo => (false, true),
+        Command::Check { paths, .. } if !paths.is_empty() => (true, !cli.global.config.is_empty()),
         _ => (true, true),
     };
     if !reads_files && !cli.global.config.is_empty() {

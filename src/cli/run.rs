@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::banner::{Banner, Live};
 use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
+use super::control;
 use super::exit::{Exit, Failure};
 use super::logging::{self, LogFile};
 use super::reload::{self, Watched};
@@ -83,6 +84,7 @@ async fn drive(
     (shared, outside): (Arc<Shared>, Outside),
 ) -> Result<Exit, Failure> {
     let Outside { source, files, banner } = outside;
+    let environment = source.environment().clone();
     let shutdown = Shutdown::new();
     let signals = Signals::catch()
         .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot catch signals: {e}")))?;
@@ -110,6 +112,12 @@ async fn drive(
     if mode == Mode::Quick {
         beside.push(task::spawn(end_with_reader(shared.get::<OutputClosed>(), shutdown.clone())));
     }
+    let control = control::open(&plan.root.control, &environment);
+    let control_stop = Shutdown::new();
+    let controlling = control
+        .as_ref()
+        .and_then(|socket| socket.listener().ok())
+        .map(|listener| task::spawn(web::control(listener, &shared, shutdown.clone(), control_stop.clone())));
     let served = Arc::clone(&shared);
     let origins = shared.get::<CorsOrigins>();
     origins.set(plan.root.server.cors_origins.clone());
@@ -130,6 +138,12 @@ async fn drive(
     })
     .await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
+    control_stop.drain();
+    if let Some(controlling) = controlling {
+        // It is over when it has said goodbye, which takes it a moment at most.
+        controlling.await.ok();
+    }
+    drop(control);
     let report = ended.map_err(|e| {
         let failure = Failure::new(Exit(e.exit_code), e.message);
         if let Some(hint) = e.hint { failure.hint(hint) } else { failure }

@@ -77,7 +77,8 @@ fn duration(seconds: f64) -> String {
 fn table(rows: &[(String, &Value)]) -> String {
     let mut keys: Vec<&str> = Vec::new();
     for key in rows.iter().filter_map(|(_, row)| row.as_object()).flat_map(|row| row.keys()) {
-        if !["name", "id", "component", "kind", "type", "index"].contains(&key.as_str())
+        if !["name", "id", "component", "kind", "type", "index", "queue_max", "queue_max_bytes"]
+            .contains(&key.as_str())
             && !keys.contains(&key.as_str())
         {
             keys.push(key);

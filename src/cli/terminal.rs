@@ -6,6 +6,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use super::exit::{Exit, Failure};
 use crate::config::Environment;
 
+/// Columns where nobody says how many there are.
+const WIDTH: usize = 110;
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorWhen {
@@ -26,6 +29,8 @@ pub struct Terminal {
     pub color_stderr: bool,
     /// Whether standard error is a terminal, and a person may be reading.
     pub stderr_is_terminal: bool,
+    /// Columns of standard output; 110 where it is no terminal.
+    pub width: usize,
 }
 
 impl Terminal {
@@ -43,8 +48,14 @@ impl Terminal {
             color_stdout: color(std::io::stdout().is_terminal()),
             color_stderr: color(stderr_is_terminal),
             stderr_is_terminal,
+            width: width(),
         }
     }
+}
+
+fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(WIDTH)
 }
 
 /// Writes to standard output. A reader that has gone (`weir list | head -1`) is no error.

@@ -67,6 +67,17 @@ impl Format {
 }
 
 impl Format {
+    /// The live rows of a batch that flows through `pipeline`, each written by itself, without a delimiter.
+    pub fn each(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        let encoder = RowEncoder::new(batch, self, pipeline);
+        let write = |row| {
+            let mut out = Vec::new();
+            encoder.write(row, &mut out);
+            out
+        };
+        batch.live().iter().map(write).collect()
+    }
+
     /// A name that two formats share only if they write the same bytes for the same pipeline.
     pub fn key(&self) -> Arc<str> {
         format!("{self:?}").into()

@@ -236,6 +236,11 @@ impl Diagnostics {
         self.items.is_empty()
     }
 
+    /// Keeps only the findings that `keep` says yes to.
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.items.retain(keep);
+    }
+
     /// Takes over the findings, and the secrets, of another list.
     pub fn append(&mut self, other: Diagnostics) {
         self.items.extend(other.items);

@@ -31,6 +31,7 @@ pub mod target;
 pub mod tls;
 pub mod tls_client;
 pub mod toml_file;
+pub mod trial;
 pub mod types;
 
 pub use access::{AccessOptions, AuthOptions, Cidr, Hash};
@@ -54,14 +55,15 @@ pub use path::Path;
 pub use reader::Reader;
 pub use reference::{component_markdown, reference_markdown};
 pub use root::{
-    FormatOptions, FormatType, PipelineName, PipelineOptions, RateLimitOptions, RateLimitPolicy, RootOptions,
-    ServerOptions, sections,
+    ControlOptions, FormatOptions, FormatType, PipelineName, PipelineOptions, RateLimitOptions,
+    RateLimitPolicy, RootOptions, ServerOptions, sections,
 };
 pub use schema::json_schema;
 pub use secret::{Secret, SecretText};
 pub use shared::{BufferCompression, BufferFull, BufferOptions, BufferType};
 pub use tls::{TlsServerOptions, TlsVersion};
 pub use tls_client::TlsClientOptions;
+pub use trial::{TestDropOptions, TestInputOptions, TestOptions, TestOutputOptions, TestTime};
 pub use types::{Listen, Located, OneOrMany};
 
 #[cfg(test)]

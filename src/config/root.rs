@@ -14,6 +14,7 @@ use super::logging::LoggingOptions;
 use super::node::Node;
 use super::path::{Path, quote_string};
 use super::tls::TlsServerOptions;
+use super::trial::TestOptions;
 use super::types::{Listen, Located};
 use super::{choices, defaults, options};
 use crate::base::units::ByteCount;
@@ -38,10 +39,14 @@ options! {
         pub state_dir: Option<String> = None,
         /// The shared HTTP router.
         pub server: ServerOptions = defaults(),
+        /// The control socket.
+        pub control: ControlOptions = defaults(),
         /// weir's own log.
         pub logging: LoggingOptions = defaults(),
         /// The pipelines; each is independent of the others.
         pub pipelines: Vec<PipelineOptions> = Vec::new(),
+        /// Tests of the pipelines, run by `weir test`; a run only checks how they are written.
+        pub tests: Vec<TestOptions> = Vec::new(),
     }
 }
 
@@ -63,6 +68,18 @@ options! {
         pub cors_origins: Vec<String> = Vec::new(),
         /// Allows listening beyond this machine without any guard: whoever reaches the port reads every log.
         pub insecure_public: bool = false,
+    }
+}
+
+options! {
+    /// The Unix socket by which `weir top`, `weir tap` and `weir status` look into this process. Only the user that
+    /// weir runs as, and root, can connect.
+    pub struct ControlOptions {
+        /// Whether to listen on it.
+        pub enabled: bool = true,
+        /// Path of the socket; one process each. Default: `weir/<pid>.sock` in `$XDG_RUNTIME_DIR`, or in `/run` for root,
+        /// where the commands find it by themselves.
+        pub socket: Option<String> = None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::live::{Ground, Live, LiveSink, Switch};
 use super::plan::PipelinePlan;
 use super::run::{failure, started};
 use crate::base::task;
-use crate::flow::{Course, Health, Links, Site};
+use crate::flow::{Course, Health, Links, Site, State};
 use crate::net::{Listeners, Router};
 
 /// How long a sink may take to end at its last batch before it is cut off; the batch goes to its successor.
@@ -72,6 +72,8 @@ pub(super) async fn apply(
     transaction.hold_links();
     let done = match transaction.forward().await {
         Ok(()) => {
+            // Nothing is undone any more: what has failed since is down.
+            ground.starting.send_replace(false);
             transaction.commit().await;
             Ok(())
         }
@@ -262,7 +264,13 @@ impl<'a> Transaction<'a> {
             (0..live.sinks.len()).for_each(|i| start(live, i));
         }
         started(waiting.iter().map(|(_, health)| health), &self.ground.flow).await;
-        failure(&waiting).map_or(Ok(()), Err)
+        failure(&waiting).map_or(Ok(()), Err)?;
+        // The end does not wait for them, and those before them know how to empty their buffers.
+        let unknown = waiting.iter().any(|(_, health)| health.state() == State::Starting);
+        if unknown && self.ground.flow.is_draining() {
+            return Err("weir is shutting down".to_owned());
+        }
+        Ok(())
     }
 
     async fn start_sources(&mut self) -> Result<(), String> {
@@ -421,7 +429,8 @@ async fn within<T>(patience: Duration, ground: &Ground, done: impl Future<Output
 }
 
 /// Ends a running pipeline in order: sources, filters, sinks. What is left at the end of `patience` is given up, or
-/// stays in its files.
+/// stays in its files. Sources hear that it is lost: if the pipeline comes back, be it because the reload fails,
+/// those that can read it again.
 async fn end_pipeline(live: &Live, patience: Duration, ground: &Ground, notes: &mut Vec<String>) {
     live.stop.drain();
     if within(patience, ground, live.over.cancelled()).await {
@@ -429,7 +438,7 @@ async fn end_pipeline(live: &Live, patience: Duration, ground: &Ground, notes: &
     }
     let before: Vec<u64> = live.sinks.iter().map(|s| s.meter().snapshot().dropped_total()).collect();
     live.stop.abort();
-    live.sinks.iter().for_each(|s| s.buffer.front.abandon());
+    live.sinks.iter().for_each(|s| s.buffer.front.abort());
     let gone = within(ABORT_MAX, ground, live.over.cancelled()).await;
     for (sink, before) in live.sinks.iter().zip(before) {
         notes.extend(left_behind(sink, before, ground));
@@ -465,7 +474,7 @@ async fn end_unfinished(live: &Live, patience: Duration, ground: &Ground) {
         }
     }
     live.stop.abort();
-    live.sinks.iter().for_each(|s| s.buffer.front.abandon());
+    live.sinks.iter().for_each(|s| s.buffer.front.abort());
     let ended = live.sinks.iter().map(LiveSink::gone);
     within(ABORT_MAX, ground, join_all(ended)).await;
 }

@@ -15,7 +15,7 @@ use crate::base::units::ByteCount;
 use crate::config::{BufferCompression, BufferFull, BufferOptions, BufferType, Diagnostics, Node, Section};
 use crate::flow::disk::format::Compression;
 use crate::flow::disk::{self, BufferStatus, DiskBuffer, DiskFull, DiskOptions, Limits, RunningBuffer};
-use crate::flow::{Bounds, Fault, Meter, Queue, State, TaskCx, WhenFull};
+use crate::flow::{Bounds, Capacity, Fault, Meter, Queue, State, TaskCx, WhenFull};
 
 const MEMORY_EVENTS: u64 = 10_000;
 const MEMORY_BYTES: ByteCount = ByteCount::mib(64);
@@ -93,6 +93,18 @@ impl BufferPlan {
             bytes_max: max_bytes(MEMORY_BYTES),
             when_full,
         }))
+    }
+
+    /// How much it holds at most.
+    pub(super) fn capacity(&self) -> Capacity {
+        match self {
+            BufferPlan::Memory(bounds) => {
+                Capacity { events: Some(bounds.events_max), bytes: bounds.bytes_max }
+            }
+            BufferPlan::Disk(DiskOptions { limits, .. }) => {
+                Capacity { events: limits.events_max, bytes: limits.bytes_max }
+            }
+        }
     }
 
     /// The buffer, made and not opened, that counts on `meter`.

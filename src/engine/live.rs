@@ -301,7 +301,13 @@ impl LiveSource {
 
     fn entry(&self) -> ComponentEntry {
         let site = self.planned.site.clone();
-        ComponentEntry { site, meter: self.meter.clone(), health: self.health.clone(), buffer: None }
+        ComponentEntry {
+            site,
+            meter: self.meter.clone(),
+            health: self.health.clone(),
+            buffer: None,
+            capacity: None,
+        }
     }
 }
 
@@ -326,7 +332,8 @@ impl LiveSink {
     fn entry(&self) -> ComponentEntry {
         let site = self.planned.sink.site.clone();
         let (meter, health) = (self.meter().clone(), self.health.clone());
-        ComponentEntry { site, meter, health, buffer: self.buffer.status() }
+        let capacity = Some(self.planned.buffer.capacity());
+        ComponentEntry { site, meter, health, buffer: self.buffer.status(), capacity }
     }
 }
 

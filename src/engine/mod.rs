@@ -20,6 +20,7 @@ mod run;
 mod supervise;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod watchdog;
 mod wire;
 

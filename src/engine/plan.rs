@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::buffers::BufferPlan;
 use super::claims;
+use super::trial::{self, Trial};
 use crate::config::{
     ComponentKind, Diagnostics, FormatOptions, FromNode, Node, Options, Path, RateLimitOptions, RootOptions,
     Section, Table,
@@ -27,6 +28,8 @@ pub struct Plan {
     pub server: Option<EntranceConfig>,
     /// The pipelines, in the order of the config.
     pub pipelines: Vec<PipelinePlan>,
+    /// The tests, for `weir test`.
+    pub trials: Vec<Trial>,
 }
 
 /// One pipeline.
@@ -116,10 +119,12 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
         written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
     claims::conflicts(&planner.claims, planner.diagnostics);
     claims::links(&planner.claims, &mut pipelines, planner.diagnostics);
+    let tests = root.as_ref().map(|root| root.tests.clone()).or_else(|| again(tree, "tests"));
+    let trials = trial::compile::compile(&tests.unwrap_or_default(), tree, planner.diagnostics);
     if planner.diagnostics.has_errors() {
         return None;
     }
-    Some(Plan { root: root?, written: without(tree, &["pipelines"]), server, pipelines })
+    Some(Plan { root: root?, written: without(tree, &["pipelines", "tests"]), server, pipelines, trials })
 }
 
 /// An option of a pipeline that the root has read (and complained about) already.

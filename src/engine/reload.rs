@@ -2,7 +2,6 @@
 //! difference.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 
 use super::apply;
 use super::diff::{self, Diff, PipelineDiff, SinkFate};
@@ -34,14 +33,18 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     let Some(load) = load.cloned() else {
         return ReloadReport::refused(vec!["this run was not made from configuration files".to_owned()]);
     };
-    let plan = match task::spawn_blocking(move || load()).await {
-        Ok(Ok(plan)) => plan,
-        Ok(Err(errors)) => return ReloadReport::refused(errors),
-        Err(e) => return ReloadReport::refused(vec![format!("bug in reading the configuration: {e}")]),
+    // The files may be on a disk that hangs: the end does not wait for them.
+    let loaded = tokio::select! {
+        biased;
+        () = engine.ground.flow.draining() => None,
+        loaded = task::spawn_blocking(move || load()) => Some(loaded),
     };
-    if engine.ground.flow.is_draining() {
-        return ReloadReport::refused(vec!["weir is shutting down".to_owned()]);
-    }
+    let plan = match loaded {
+        None => return ReloadReport::refused(vec!["weir is shutting down".to_owned()]),
+        Some(Ok(Ok(plan))) => plan,
+        Some(Ok(Err(errors))) => return ReloadReport::refused(errors),
+        Some(Err(e)) => return ReloadReport::refused(vec![format!("bug in reading the configuration: {e}")]),
+    };
     let Plan { root, written, pipelines, .. } = plan;
     let old: Vec<&PipelinePlan> = engine.lives.iter().map(|live| &live.plan).collect();
     let changes = diff::compare(&old, &pipelines);
@@ -50,13 +53,13 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     report.needs_restart = needs_restart(&engine.written, &written);
     report.needs_restart.extend(buffers_that_stay(&engine.lives, &pipelines, &changes));
     let moves = report.pipelines.iter().any(|p| p.change != Change::Unchanged);
-    engine.ground.starting.store(true, Release);
+    engine.ground.starting.send_replace(true);
     let patience = root.shutdown_timeout;
     let known = engine.ground.shared.get::<CheckpointNames>();
     let runs = super::claims::checkpoints(engine.lives.iter().map(|live| &live.plan));
     known.set(super::claims::checkpoints(pipelines.iter()));
     let (notes, done) = apply::apply(&mut engine.lives, pipelines, changes, patience, &engine.ground).await;
-    engine.ground.starting.store(false, Release);
+    engine.ground.starting.send_replace(false);
     report.notes = notes;
     match done {
         Ok(()) => {
@@ -74,7 +77,10 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     }
     publish(engine, board);
     if moves {
-        report.notes.extend(unowned(engine).await);
+        tokio::select! {
+            () = engine.ground.flow.draining() => {}
+            unowned = unowned(engine) => report.notes.extend(unowned),
+        }
     }
     report
 }

@@ -244,6 +244,27 @@ async fn a_sink_that_does_not_start_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_fails_takes_nothing_of_the_buffer_it_was_given() {
+    let starts = Starts::default();
+    let plan = |listen: &str, act: &Act| {
+        let sinks = json!([{"type": "tcp", "listen": listen}]);
+        plan_of(json!([pipeline("a", 1.0, no_filters(), sinks)]), act, &starts)
+    };
+    let rig = Rig::start(plan("127.0.0.1:1001", &Act::Hoard)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let waiting = rig.counts("a.sink.0.tcp").queued_events;
+    assert!(waiting > 50);
+    let report = rig.reload(plan("127.0.0.1:1002", &Act::Fail)).await;
+    assert_eq!(report.outcome, ReloadOutcome::RolledBack);
+    let after = rig.counts("a.sink.0.tcp");
+    assert!(after.queued_events >= waiting && after.dropped_total() == 0, "{after:?}");
+    assert_eq!(rig.reload(plan("127.0.0.1:1003", &Act::Take)).await.outcome, ReloadOutcome::Applied);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(rig.counts("a.sink.0.tcp").delivered_events >= waiting);
+    assert_eq!(rig.end().await, RunReport::default());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_does_not_start_is_undone_after_rows_were_led_away() {
     let (old, new) = (Starts::default(), Starts::default());
     let sink = |listen: &str| json!([{"type": "tcp", "listen": listen}]);
@@ -287,6 +308,61 @@ async fn a_removed_sink_and_a_removed_pipeline_empty_their_buffers() {
         assert!(counts.balances() && counts.queued_events == 0 && counts.dropped_total() == 0, "{counts:?}");
     }
     assert_eq!(rig.end().await, RunReport::default());
+}
+
+/// Takes its time to be ready.
+struct Late;
+
+#[async_trait]
+impl Source for Late {
+    async fn run(&mut self, _: &Outlet, cx: &TaskCx) -> Result<(), Fault> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cx.ready();
+        cx.shutdown.draining().await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_during_the_start_is_done_after_it() {
+    let starts = Starts::default();
+    let plan = || plan_of(json!([pipeline("a", 1.0, no_filters(), null())]), &Act::Take, &starts);
+    let (shared, shutdown) = (Arc::new(Shared::default()), Shutdown::new());
+    let mut services = services(&shared);
+    let next = Mutex::new(Some(Ok(plan())));
+    services.load = Some(Arc::new(move || next.lock().unwrap().take().unwrap()));
+    let mut slow = plan();
+    slow.pipelines[0].sources[0].make = Arc::new(|| Box::new(Late));
+    let run = task::spawn(run(slow, services, shutdown.clone(), |_| {}));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let report = shared.get::<Reloads>().reload().await;
+    assert_eq!(report.outcome, ReloadOutcome::Unchanged, "{report:?}");
+    shutdown.drain();
+    assert_eq!(run.await.unwrap().unwrap(), RunReport::default());
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
+    let starts = Starts::default();
+    let (shared, shutdown) = (Arc::new(Shared::default()), Shutdown::new());
+    let mut services = services(&shared);
+    // As on a file server that is away; it ends with the test.
+    let (_hold, hangs) = std::sync::mpsc::sync_channel::<()>(1);
+    let (hangs, (reads, mut reading)) = (Mutex::new(hangs), tokio::sync::mpsc::channel(4));
+    services.load = Some(Arc::new(move || {
+        reads.try_send(()).ok();
+        hangs.lock().unwrap().recv().ok();
+        Err(Vec::new())
+    }));
+    let plan = plan_of(json!([pipeline("a", 1.0, no_filters(), null())]), &Act::Take, &starts);
+    let run = task::spawn(run(plan, services, shutdown.clone(), |_| {}));
+    let reloads = shared.get::<Reloads>();
+    let asked = task::spawn(async move { reloads.reload().await });
+    reading.recv().await.unwrap();
+    shutdown.drain();
+    let ended = tokio::time::timeout(Duration::from_secs(20), run).await.expect("it ends");
+    assert_eq!(ended.unwrap().unwrap(), RunReport::default());
+    assert_eq!(asked.await.unwrap().errors, ["weir is shutting down"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use super::live::{Ground, Live};
 use super::memory;
@@ -94,9 +94,13 @@ pub async fn run(
     };
     let server = entrance.as_ref().map(Entrance::local_addr);
     let encrypted = entrance.as_ref().is_some_and(Entrance::is_encrypted);
-    let board = services.shared.get::<Board>();
+    let (board, reloads) = (services.shared.get::<Board>(), services.shared.get::<Reloads>());
+    if services.load.is_some() {
+        // What is asked for during the start is done after it.
+        reloads.open();
+    }
     let flow = shutdown.child();
-    let starting = Arc::new(AtomicBool::new(true));
+    let starting = Arc::new(watch::Sender::new(true));
     let ground = Ground { shared: services.shared, state_dir: services.state_dir, flow, starting };
     let Plan { root, written, pipelines, .. } = plan;
     let names = super::claims::checkpoints(pipelines.iter());
@@ -110,11 +114,12 @@ pub async fn run(
     // Whoever connects earlier waits in the listener's queue, rather than hear that a stream is not there.
     let serve = || serving = entrance.map(|e| task::spawn((services.serve)(e, server_stop.clone())));
     if let Err(failed) = start(&mut lives, &ground, serve).await {
+        reloads.close();
         ground.flow.abort();
         server_stop.abort();
         return Err(failed);
     }
-    ground.starting.store(false, Release);
+    ground.starting.send_replace(false);
     on_started(&Started { server, encrypted, pipelines: names });
 
     ground.shared.get::<Memory>().set_max(memory::bound(&root));
@@ -159,9 +164,6 @@ struct Ended {
 /// Keeps the pipelines going, reloads when asked, and ends them when told.
 async fn drive(engine: &mut Engine, load: Option<Loader>, shutdown: &Shutdown, board: &Arc<Board>) -> Ended {
     let reloads = engine.ground.shared.get::<Reloads>();
-    if load.is_some() {
-        reloads.open();
-    }
     loop {
         let over: Vec<_> = engine.lives.iter().map(|live| live.over.clone()).collect();
         tokio::select! {

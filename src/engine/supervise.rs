@@ -4,10 +4,10 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Planned;
@@ -57,8 +57,8 @@ enum Next {
 }
 
 /// Who tells the operator that a component failed before it was ever ready: while this is set, whoever ordered the
-/// start, and it would be said twice otherwise.
-pub(super) type Starting = Arc<AtomicBool>;
+/// start, and it would be said twice otherwise. What fails meanwhile may be undone.
+pub(super) type Starting = Arc<watch::Sender<bool>>;
 
 /// The restart policy of one component.
 struct Supervisor<'a> {
@@ -81,12 +81,25 @@ impl Supervisor<'_> {
 
     /// Down for good.
     fn failed(&self, why: String) -> Next {
-        if self.was_ready || !self.starting.load(Acquire) {
+        if self.was_ready || !*self.starting.borrow() {
             tracing::error!(component = %self.cx.site.id(), "failed for good: {}", one_line(&why));
         }
         self.cx.meter.error();
         self.cx.health.set(State::Failed { why });
         Next::Failed
+    }
+
+    /// Waits while a reload that is not decided may give the buffer of a failed sink, and all that waits there, back to
+    /// the sink before it.
+    async fn undone_or_not(&self, inlet: &Inlet) {
+        let mut starting = self.starting.subscribe();
+        tokio::select! {
+            // The sender is held by this very supervisor.
+            decided = starting.wait_for(|starting| !starting) => drop(decided),
+            () = self.release.cancelled() => {}
+            () = inlet.closed() => {}
+            () = self.cx.shutdown.aborted() => {}
+        }
     }
 
     /// Says why it starts again: the same reason once a minute only.
@@ -167,8 +180,13 @@ async fn supervise_sink(make: SinkFactory, mut inlet: Inlet, cx: TaskCx, startin
         drop(sink);
         match next {
             Next::Again => {}
-            Next::Failed if keeps => return,
-            Next::Failed => return refuse(&mut inlet, &cx).await,
+            Next::Failed => {
+                supervisor.undone_or_not(&inlet).await;
+                if keeps || inlet.is_released() {
+                    return;
+                }
+                return refuse(&mut inlet, &cx).await;
+            }
             Next::Aborted => return cx.health.set(State::Finished),
             Next::Finished => {
                 cx.health.set(State::Finished);

@@ -74,7 +74,13 @@ mod tests {
         health.set(State::Ready);
         let site =
             Arc::new(Site { pipeline: "a".into(), kind: ComponentKind::Sink, index: 0, type_name: "null" });
-        let entry = ComponentEntry { site, meter: meter.clone(), health: health.clone(), buffer: None };
+        let entry = ComponentEntry {
+            site,
+            meter: meter.clone(),
+            health: health.clone(),
+            buffer: None,
+            capacity: None,
+        };
         let board = Arc::new(Board::default());
         board.publish(vec![PipelineEntry {
             name: "a".into(),

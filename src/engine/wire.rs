@@ -29,6 +29,7 @@ pub(super) fn chain(filters: &[Planned<FilterFactory>]) -> WiredChain {
             meter: meter.clone(),
             health,
             buffer: None,
+            capacity: None,
         });
         Stage::new(planned.make.clone(), meter, planned.site.clone())
     });

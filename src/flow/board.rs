@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use super::context::{Health, Site, State};
 use super::disk::BufferStatus;
 use super::meter::{Meter, MeterSnapshot};
@@ -19,6 +21,17 @@ pub struct ComponentEntry {
     pub health: Arc<Health>,
     /// The state of its disk buffer, if it has one.
     pub buffer: Option<Arc<BufferStatus>>,
+    /// How much its buffer holds at most; sinks have one.
+    pub capacity: Option<Capacity>,
+}
+
+/// How much a buffer holds at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Events, if they are limited.
+    pub events: Option<u64>,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// One pipeline on the board.
@@ -37,11 +50,16 @@ pub struct PipelineEntry {
 pub struct Board {
     started: Instant,
     pipelines: RwLock<Arc<[PipelineEntry]>>,
+    changes: watch::Sender<()>,
 }
 
 impl Default for Board {
     fn default() -> Board {
-        Board { started: clock::now(), pipelines: RwLock::new(Arc::from([])) }
+        Board {
+            started: clock::now(),
+            pipelines: RwLock::new(Arc::from([])),
+            changes: watch::Sender::default(),
+        }
     }
 }
 
@@ -58,6 +76,12 @@ impl Board {
     /// Replaces what is on the board.
     pub fn publish(&self, pipelines: Vec<PipelineEntry>) {
         *self.pipelines.write().unwrap_or_else(PoisonError::into_inner) = pipelines.into();
+        self.changes.send_replace(());
+    }
+
+    /// Tells whenever what is on the board was replaced.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// All pipelines, in the order of the config.

@@ -53,6 +53,7 @@ impl Stage {
             dropped += events;
         }
         self.meter.delivered(events, bytes);
+        out.iter().for_each(|batch| self.meter.tap().show(batch));
         self.meter.filtered((events_in + held_before).saturating_sub(events + held + dropped));
         self.meter.queued(held, 0);
         out

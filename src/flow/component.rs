@@ -110,6 +110,12 @@ pub trait Sink: Send {
     /// Takes leases until [`Inlet::recv`] is `None`, flushes, and returns `Ok`. Binds and opens first, then calls
     /// [`TaskCx::ready`]. A lease in hand when it fails returns to the queue; a fresh clone goes on with it.
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault>;
+
+    /// The live rows of `batch` in the format in which the sink writes them, one each, without what separates them:
+    /// for `weir test`. The lines as they came, unless the sink has a format. No I/O.
+    fn written(&self, batch: &Batch, _pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        batch.lines().map(|(_, line)| line.to_vec()).collect()
+    }
 }
 
 /// Makes a fresh source for each start.

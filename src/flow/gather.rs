@@ -3,7 +3,8 @@
 
 use smallvec::SmallVec;
 
-use super::queue::{Inlet, Lease};
+use super::lease::Lease;
+use super::queue::Inlet;
 use crate::base::clock::{self, Instant};
 use crate::base::shutdown::Shutdown;
 use crate::batch::Batch;

@@ -19,6 +19,8 @@ pub struct Links {
 pub struct Link {
     entrance: watch::Sender<Option<Outlet>>,
     senders: watch::Sender<usize>,
+    /// Senders enter in turn, so that what a sender leaves under way is not overtaken by its successor.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Links {
@@ -45,7 +47,8 @@ impl Links {
     /// The way into the pipeline `name`, whether or not it has started.
     pub fn link(&self, name: &str) -> Arc<Link> {
         let mut links = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Link { entrance: watch::Sender::new(None), senders: watch::Sender::new(0) });
+        let (entrance, senders) = (|| watch::Sender::new(None), || watch::Sender::new(0));
+        let new = || Arc::new(Link { entrance: entrance(), senders: senders(), turn: Arc::default() });
         links.entry(name.to_owned()).or_insert_with(new).clone()
     }
 
@@ -64,5 +67,10 @@ impl Link {
         let mut entrance = self.entrance.subscribe();
         let there = entrance.wait_for(Option::is_some).await.ok()?;
         there.clone()
+    }
+
+    /// Waits for this sender's turn, which it has until it drops it. Cancel-safe.
+    pub async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 }

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::tap::TapPoint;
+
 /// Why rows were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -25,6 +27,8 @@ pub enum Reason {
     BufferFault,
     /// Datagrams found the socket's buffer full: the pipeline was slower than their senders.
     SocketBuffer,
+    /// Kernel events found the ring buffer full: the pipeline was slower than what is traced.
+    RingBuffer,
     /// Whoever sent the datagrams may not (`access`).
     Refused,
     /// The component failed on these rows (a bug, caught).
@@ -35,7 +39,7 @@ pub enum Reason {
 
 impl Reason {
     /// Number of reasons.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Reason; Reason::COUNT] = [
@@ -48,6 +52,7 @@ impl Reason {
         Reason::NoSpace,
         Reason::BufferFault,
         Reason::SocketBuffer,
+        Reason::RingBuffer,
         Reason::Refused,
         Reason::Fault,
         Reason::Aborted,
@@ -65,6 +70,7 @@ impl Reason {
             Reason::NoSpace => "no_space",
             Reason::BufferFault => "buffer_fault",
             Reason::SocketBuffer => "socket_buffer",
+            Reason::RingBuffer => "ring_buffer",
             Reason::Refused => "refused",
             Reason::Fault => "fault",
             Reason::Aborted => "aborted",
@@ -85,6 +91,8 @@ pub struct Meter {
     queued_bytes: AtomicU64,
     stored_events: AtomicU64,
     stored_bytes: AtomicU64,
+    handed_events: AtomicU64,
+    handed_bytes: AtomicU64,
     relayed_events: AtomicU64,
     relayed_bytes: AtomicU64,
     recovered_events: AtomicU64,
@@ -93,9 +101,15 @@ pub struct Meter {
     clients: AtomicU64,
     client_drops: AtomicU64,
     cut_events: AtomicU64,
+    tap: TapPoint,
 }
 
 impl Meter {
+    /// Where the rows that are counted here can be looked at: what a source or filter puts out, what a sink receives.
+    pub fn tap(&self) -> &TapPoint {
+        &self.tap
+    }
+
     /// Rows came in.
     pub fn received(&self, events: u64, bytes: u64) {
         self.received_events.fetch_add(events, Relaxed);
@@ -154,14 +168,20 @@ impl Meter {
         self.queued_bytes.store(bytes, Relaxed);
     }
 
-    /// What waits in a disk buffer now, set by its thread; part of what is queued.
+    /// What waits in a disk buffer now and no sink has in hand, set by its thread; part of what is queued and stored.
     pub fn stored(&self, events: u64, bytes: u64) {
         self.stored_events.store(events, Relaxed);
         self.stored_bytes.store(bytes, Relaxed);
     }
 
-    /// What has passed a disk buffer's entrance and stays in memory, set by its thread; part of what is queued.
-    pub fn relayed(&self, events: u64, bytes: u64) {
+    /// What of a disk buffer the sink has in hand and has not counted; part of what is queued and stored.
+    pub(super) fn handed(&self, events: u64, bytes: u64) {
+        self.handed_events.store(events, Relaxed);
+        self.handed_bytes.store(bytes, Relaxed);
+    }
+
+    /// What has passed a disk buffer's entrance, stays in memory, and the sink has not counted; part of what is queued.
+    pub(super) fn relayed(&self, events: u64, bytes: u64) {
         self.relayed_events.store(events, Relaxed);
         self.relayed_bytes.store(bytes, Relaxed);
     }
@@ -174,6 +194,8 @@ impl Meter {
     /// The counters now.
     pub fn snapshot(&self) -> MeterSnapshot {
         let read = |a: &AtomicU64| a.load(Relaxed);
+        let stored_events = read(&self.stored_events) + read(&self.handed_events);
+        let stored_bytes = read(&self.stored_bytes) + read(&self.handed_bytes);
         MeterSnapshot {
             received_events: read(&self.received_events),
             received_bytes: read(&self.received_bytes),
@@ -181,9 +203,9 @@ impl Meter {
             delivered_bytes: read(&self.delivered_bytes),
             filtered_events: read(&self.filtered_events),
             dropped_events: Reason::ALL.map(|r| (r, read(&self.dropped_events[r as usize]))),
-            queued_events: read(&self.queued_events) + read(&self.stored_events) + read(&self.relayed_events),
-            queued_bytes: read(&self.queued_bytes) + read(&self.stored_bytes) + read(&self.relayed_bytes),
-            stored_events: read(&self.stored_events),
+            queued_events: read(&self.queued_events) + stored_events + read(&self.relayed_events),
+            queued_bytes: read(&self.queued_bytes) + stored_bytes + read(&self.relayed_bytes),
+            stored_events,
             recovered_events: read(&self.recovered_events),
             errors: read(&self.errors),
             restarts: read(&self.restarts),

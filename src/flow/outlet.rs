@@ -287,6 +287,7 @@ impl Intake {
             passage.events -= events;
             let (out, bytes) = passed.iter().fold((0, 0), |(e, n), b| (e + b.events(), n + b.bytes()));
             self.meter.delivered(out, bytes);
+            passed.iter().for_each(|batch| self.meter.tap().show(batch));
             self.meter.filtered(events.saturating_sub(out));
             course.fan_out(passed)
         };
@@ -351,6 +352,7 @@ impl Outlet {
         let (events, bytes) = (batch.events(), batch.bytes());
         self.meter.received(events, bytes);
         self.meter.delivered(events, bytes);
+        self.meter.tap().show(&batch);
         if events == 0 {
             batch.settle(Outcome::Delivered);
             return 0;

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::lease::Lease;
+use super::ledger::Ledger;
 use super::meter::{Meter, Reason};
-use crate::batch::{Batch, Outcome};
+use crate::batch::{Batch, Outcome, Receipt};
 
 /// What happens to new rows while the buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +41,11 @@ pub struct Queue {
     state: Mutex<State>,
     /// A reload may change them while rows wait.
     bounds: Mutex<Bounds>,
-    meter: Arc<Meter>,
-    /// The second queue of one buffer: rows were counted as received, and are counted as queued, elsewhere.
-    relay: bool,
+    pub(super) meter: Arc<Meter>,
+    /// In the second queue of one buffer: rows were counted as received elsewhere, and are counted as queued here.
+    ledger: Option<Arc<Ledger>>,
     /// Woken when there is something to take, or the queue closed.
-    readable: Notify,
+    pub(super) readable: Notify,
     /// Woken when there is room again.
     writable: Notify,
     /// Producers that may wait enter in turn: else small batches would take all the room a large one waits for.
@@ -53,7 +55,7 @@ pub struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// Ascending by [`Place::number`]; pieces of one batch by their first row.
     waiting: VecDeque<(Place, Batch)>,
     /// The number of the next place.
@@ -66,15 +68,15 @@ struct State {
     leased_bytes: u64,
     closed: bool,
     /// Nobody will take what a lease gives back.
-    aborted: bool,
+    pub(super) aborted: bool,
 }
 
 /// A batch's place in line, which it keeps while it is leased.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    number: u64,
+pub(super) struct Place {
+    pub(super) number: u64,
     /// The sink has panicked with the batch in hand.
-    suspect: bool,
+    pub(super) suspect: bool,
 }
 
 impl State {
@@ -85,7 +87,7 @@ impl State {
         Some((place, batch))
     }
 
-    fn insert(&mut self, place: Place, batch: Batch) {
+    pub(super) fn insert(&mut self, place: Place, batch: Batch) {
         self.events += batch.events();
         self.bytes += batch.weight();
         let key = |place: &Place, batch: &Batch| (place.number, batch.live().bounds().0);
@@ -101,12 +103,12 @@ impl State {
         self.next_number += 1;
     }
 
-    fn take_lease(&mut self, batch: &Batch) {
+    pub(super) fn take_lease(&mut self, batch: &Batch) {
         self.leased_events += batch.events();
         self.leased_bytes += batch.weight();
     }
 
-    fn return_lease(&mut self, batch: &Batch) {
+    pub(super) fn return_lease(&mut self, batch: &Batch) {
         self.leased_events -= batch.events();
         self.leased_bytes -= batch.weight();
     }
@@ -120,27 +122,29 @@ impl Queue {
         let turn = tokio::sync::Mutex::default();
         let bounds = Mutex::new(bounds);
         let starved = watch::Sender::new(false);
-        Arc::new(Queue { state, bounds, meter, relay: false, readable, writable, turn, starved })
+        Arc::new(Queue { state, bounds, meter, ledger: None, readable, writable, turn, starved })
     }
 
     /// The last stretch of a buffer that consists of more than this queue: without bounds of its own, and counting
-    /// only what the sink does with its rows. What it loses in an abort is the business of the receipts.
-    pub(super) fn relay(meter: Arc<Meter>) -> Arc<Queue> {
+    /// what the sink does with its rows, by the ledger's numbers. What it loses in an abort is the business of the
+    /// receipts.
+    pub(super) fn relay(ledger: Arc<Ledger>) -> Arc<Queue> {
         let bounds = Bounds { events_max: u64::MAX, bytes_max: u64::MAX, when_full: WhenFull::Block };
-        let mut queue = Queue::new(bounds, meter);
+        let mut queue = Queue::new(bounds, ledger.meter().clone());
         if let Some(queue) = Arc::get_mut(&mut queue) {
-            queue.relay = true;
+            queue.ledger = Some(ledger);
         }
         queue
     }
 
-    /// Adds a batch to a relay; lost if it is closed.
-    pub(super) fn enter(&self, batch: Batch) {
+    /// Adds a batch to a relay under its number in the ledger, larger than all before; lost if it is closed.
+    pub(super) fn enter(&self, number: u64, batch: Batch) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
             return batch.settle(Outcome::Lost);
         }
+        state.next_number = number;
         state.push_back(batch);
         drop(state);
         self.readable.notify_one();
@@ -292,23 +296,62 @@ impl Queue {
 
     fn receive(&self, batch: &Batch) {
         self.meter.received(batch.events(), batch.bytes());
+        self.meter.tap().show(batch);
     }
 
-    fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {
-        if !(self.relay && outcome == Outcome::Lost) {
-            self.meter.dropped(reason, batch.events());
-        }
+    pub(super) fn drop_rows(&self, batch: Batch, reason: Reason, outcome: Outcome) {
+        self.meter.dropped(reason, batch.events());
         batch.settle(outcome);
     }
 
-    fn publish(&self, state: &State) {
-        if self.relay {
+    /// The same for rows that had a place; a relay leaves it to the receipts what becomes of those that are lost.
+    pub(super) fn drop_placed(&self, place: Place, batch: Batch, reason: Reason, outcome: Outcome) {
+        if self.ledger.is_some() && outcome == Outcome::Lost {
+            return batch.settle(outcome);
+        }
+        self.meter.dropped(reason, batch.events());
+        self.account(place, &batch);
+        batch.settle(outcome);
+    }
+
+    /// Rows of a relay were counted as delivered, filtered or dropped.
+    pub(super) fn account(&self, place: Place, batch: &Batch) {
+        if let Some(ledger) = &self.ledger {
+            ledger.account(place.number, batch.events(), batch.bytes());
+        }
+    }
+
+    /// Calls `count` for the batch of a lease that goes on elsewhere: now, or where rows stay in the buffer until they
+    /// are settled, then, and not if they are lost.
+    pub(super) fn count_onward(
+        &self,
+        place: Place,
+        mut batch: Batch,
+        count: impl FnOnce(&Meter, u64, u64) + Send + Sync + 'static,
+    ) -> Batch {
+        let (events, bytes) = (batch.events(), batch.bytes());
+        let Some(ledger) = self.ledger.clone() else {
+            count(&self.meter, events, bytes);
+            return batch;
+        };
+        let own = batch.take_receipt();
+        batch.with_receipt(Receipt::new(move |outcome| {
+            if outcome != Outcome::Lost {
+                count(ledger.meter(), events, bytes);
+                ledger.account(place.number, events, bytes);
+            }
+            own.settle(outcome);
+        }))
+    }
+
+    pub(super) fn publish(&self, state: &State) {
+        if self.ledger.is_some() {
             return;
         }
         self.meter.queued(state.events + state.leased_events, state.bytes + state.leased_bytes);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -334,8 +377,8 @@ impl Queue {
     fn end(&self, outcome: Outcome) {
         let mut state = self.lock();
         (state.closed, state.aborted) = (true, true);
-        while let Some((_, batch)) = state.pop_front() {
-            self.drop_rows(batch, Reason::Aborted, outcome);
+        while let Some((place, batch)) = state.pop_front() {
+            self.drop_placed(place, batch, Reason::Aborted, outcome);
         }
         self.publish(&state);
         drop(state);
@@ -433,7 +476,7 @@ impl Inlet {
         state.take_lease(&batch);
         drop(state);
         self.queue.writable.notify_waiters();
-        Some(Lease { batch: Some(batch), place, queue: self.queue.clone() })
+        Some(Lease::new(batch, place, self.queue.clone()))
     }
 
     /// Waits until the buffer can give nothing more before leases are settled, though more waits in it: a sink that
@@ -446,6 +489,17 @@ impl Inlet {
                 // The queue is gone; its end is heard elsewhere.
                 std::future::pending().await
             }
+        }
+    }
+
+    /// Waits until nothing more will come, whatever waits. Cancel-safe.
+    pub async fn closed(&self) {
+        loop {
+            let readable = self.queue.readable.notified();
+            if self.queue.is_closed() {
+                return;
+            }
+            readable.await;
         }
     }
 
@@ -472,115 +526,5 @@ impl Drop for Inlet {
             // Its wake-up may have been meant for the next one.
             self.queue.readable.notify_one();
         }
-    }
-}
-
-/// A batch in a sink's hands. Settle it; dropped unsettled it returns to its place in the queue. Rows that make the
-/// sink panic are tried once more, then given up as a fault.
-#[derive(Debug)]
-pub struct Lease {
-    batch: Option<Batch>,
-    place: Place,
-    queue: Arc<Queue>,
-}
-
-impl Lease {
-    /// The batch.
-    pub fn batch(&self) -> &Batch {
-        self.batch.as_ref().expect("a lease holds its batch until it is settled")
-    }
-
-    /// All rows were delivered.
-    pub fn delivered(mut self) {
-        if let Some(batch) = self.release() {
-            self.queue.meter.delivered(batch.events(), batch.bytes());
-            batch.settle(Outcome::Delivered);
-        }
-    }
-
-    /// The rows in `chosen` were delivered, the others filtered by the sink's own filters or `when`.
-    pub fn delivered_some(mut self, delivered_events: u64, delivered_bytes: u64) {
-        if let Some(batch) = self.release() {
-            self.queue.meter.delivered(delivered_events, delivered_bytes);
-            self.queue.meter.filtered(batch.events().saturating_sub(delivered_events));
-            batch.settle(Outcome::Delivered);
-        }
-    }
-
-    /// All rows were lost for `reason`, for good.
-    pub fn dropped(mut self, reason: Reason) {
-        if let Some(batch) = self.release() {
-            self.queue.meter.dropped(reason, batch.events());
-            batch.settle(if reason == Reason::Rejected { Outcome::Rejected } else { Outcome::Dropped });
-        }
-    }
-
-    /// Cuts off the first `events` rows as a lease of their own, to be settled apart; `self` keeps the rest. The
-    /// source hears the worst of both. Copies nothing. A part without rows is settled at once when dropped.
-    #[must_use]
-    pub fn split_to(&mut self, events: u64) -> Lease {
-        let batch = self.batch.as_mut().expect("a lease holds its batch until it is settled");
-        let mut state = self.queue.lock();
-        // Two pieces weigh less than the whole: the delimiter between them belongs to neither.
-        state.return_lease(batch);
-        let head = batch.split_to(events);
-        state.take_lease(&head);
-        state.take_lease(batch);
-        drop(state);
-        Lease { batch: Some(head), place: self.place, queue: self.queue.clone() }
-    }
-
-    /// A receiver refused the rows for good, and they go on to where such rows are kept: counted as rejected here,
-    /// settled by whoever takes them.
-    #[must_use]
-    pub fn diverted(mut self) -> Option<Batch> {
-        let batch = self.release()?;
-        self.queue.meter.dropped(Reason::Rejected, batch.events());
-        Some(batch)
-    }
-
-    /// The batch leaves this queue for another one, which settles it; counted as delivered here.
-    pub fn forward(mut self) -> Option<Batch> {
-        let batch = self.release()?;
-        self.queue.meter.delivered(batch.events(), batch.bytes());
-        Some(batch)
-    }
-
-    /// The batch goes on within the same buffer: nothing is counted but that it left this queue.
-    pub(super) fn hand_on(mut self) -> Option<Batch> {
-        self.release()
-    }
-
-    fn release(&mut self) -> Option<Batch> {
-        let batch = self.batch.take()?;
-        let mut state = self.queue.lock();
-        state.return_lease(&batch);
-        self.queue.publish(&state);
-        Some(batch)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(batch) = self.batch.take() else { return };
-        if batch.is_empty() {
-            return batch.settle(Outcome::Delivered);
-        }
-        let panicked = std::thread::panicking();
-        let mut state = self.queue.lock();
-        state.return_lease(&batch);
-        let lost = match (state.aborted, panicked && self.place.suspect) {
-            (true, _) => Some((Reason::Aborted, Outcome::Lost)),
-            (_, true) => Some((Reason::Fault, Outcome::Rejected)),
-            _ => None,
-        };
-        if let Some((reason, outcome)) = lost {
-            self.queue.publish(&state);
-            drop(state);
-            return self.queue.drop_rows(batch, reason, outcome);
-        }
-        state.insert(Place { suspect: panicked || self.place.suspect, ..self.place }, batch);
-        drop(state);
-        self.queue.readable.notify_one();
     }
 }

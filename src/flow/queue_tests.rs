@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use proptest::prelude::*;
 
+use super::lease::Lease;
 use super::meter::{Meter, Reason};
-use super::queue::{Bounds, Inlet, Lease, Queue, WhenFull};
+use super::queue::{Bounds, Inlet, Queue, WhenFull};
 use crate::base::task;
 use crate::batch::{Batch, BatchBuilder, Origin, Outcome, Receipt};
 

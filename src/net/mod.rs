@@ -4,6 +4,7 @@
 mod answer;
 pub mod body;
 pub mod commit;
+pub mod control;
 pub mod dial;
 pub mod entrance;
 mod gate;

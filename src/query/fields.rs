@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
+use super::finder::Finder;
 use super::lookup::{pair_at, skip_space, string_end, unescaped, value_end};
 
 /// Deepest object or array that is gone into.
@@ -41,6 +42,34 @@ impl<'a> Value<'a> {
     /// Whether it is JSON's `null`, which counts as absent.
     pub(super) fn is_null(self) -> bool {
         self == Value::Bare(b"null")
+    }
+}
+
+/// The name of a field, ready to be looked for.
+#[derive(Debug, Clone)]
+pub(super) struct Name {
+    bytes: Box<[u8]>,
+    /// Finds the part behind the last dot, with which the key ends however deep it stands. `None` where the key may
+    /// be written in ways that do not hold it.
+    needle: Option<Finder>,
+}
+
+impl Name {
+    pub(super) fn new(name: &str) -> Name {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        // Quotes, backslashes, slashes and control characters have escapes of their own in JSON. Anything has the
+        // escape `\u`, which whoever uses the needle has to reckon with.
+        let plain = !last.is_empty() && !last.contains(|c: char| c.is_ascii_control() || "\"\\/".contains(c));
+        let needle = plain.then(|| Finder::exact(last.as_bytes()));
+        Name { bytes: name.as_bytes().into(), needle }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn needle(&self) -> Option<&Finder> {
+        self.needle.as_ref()
     }
 }
 

@@ -54,8 +54,10 @@ fn mark(
         }
         Node::Test(index) => match &conditions[*index] {
             Condition::Line(search) => all(search, line, 0, programs, out),
-            Condition::Field(Place::Named(name), check) => in_field(name, check, line, programs, out),
-            Condition::Field(Place::Message, check) => in_field("message", check, line, programs, out),
+            Condition::Field(Place::Named(name), check) => {
+                in_field(name.as_bytes(), check, line, programs, out)
+            }
+            Condition::Field(Place::Message, check) => in_field(b"message", check, line, programs, out),
             Condition::Field(Place::Source | Place::Pipeline, _)
             | Condition::Level(_)
             | Condition::Time(_) => {}
@@ -79,8 +81,8 @@ fn all(search: &Search, text: &[u8], base: usize, programs: &mut [Program], out:
     }
 }
 
-fn in_field(name: &str, check: &Check, line: &[u8], programs: &mut [Program], out: &mut Vec<Range<usize>>) {
-    let _all_seen = fields::visit(line, name.as_bytes(), &mut |value| {
+fn in_field(name: &[u8], check: &Check, line: &[u8], programs: &mut [Program], out: &mut Vec<Range<usize>>) {
+    let _all_seen = fields::visit(line, name, &mut |value| {
         let text = value.text();
         // Text without escapes is part of the line, and its place known.
         let std::borrow::Cow::Borrowed(text) = text else { return ControlFlow::Continue(()) };

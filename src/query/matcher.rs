@@ -6,6 +6,7 @@ use super::Query;
 use super::fields::{self, Value};
 use super::patterns::Program;
 use super::plan::{Check, Condition, Node, Place};
+use super::streaming::{Run, Spare};
 use crate::batch::{Batch, Level, Mask, Timestamp, detect};
 
 /// Runs a query. Owns what searching remembers: one per task; clone it for another.
@@ -13,6 +14,7 @@ use crate::batch::{Batch, Level, Mask, Timestamp, detect};
 pub struct Matcher {
     query: Query,
     programs: Vec<Program>,
+    spare: Spare,
 }
 
 /// A row to look at.
@@ -30,7 +32,7 @@ enum Seat<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(batch: &'a Batch, row: u32) -> Row<'a> {
+    pub(super) fn of(batch: &'a Batch, row: u32) -> Row<'a> {
         Row { line: batch.line(row), seat: Seat::In(batch, row) }
     }
 
@@ -145,7 +147,7 @@ fn holds(
 impl Matcher {
     pub(super) fn new(query: Query) -> Matcher {
         let programs = query.plan().programs.clone();
-        Matcher { query, programs }
+        Matcher { query, programs, spare: Spare::default() }
     }
 
     /// The query.
@@ -162,15 +164,8 @@ impl Matcher {
     /// The live rows of a batch that match.
     pub fn mask(&mut self, batch: &Batch, now: jiff::Timestamp) -> Mask {
         let now = nanos(now);
-        let Matcher { query, programs } = self;
-        let plan = query.plan();
-        let mut mask = batch.mask();
-        for row in batch.live().iter() {
-            if holds(&plan.root, &plan.conditions, Row::of(batch, row), now, programs) {
-                mask.set(row);
-            }
-        }
-        mask
+        let Matcher { query, programs, spare } = self;
+        Run::new(query.plan(), batch, now, programs, spare).finish()
     }
 
     /// Whether one line outside a batch matches. `received` stands in for its time where it has none, and is now.

@@ -13,8 +13,10 @@ mod parse;
 pub mod patterns;
 mod phrase;
 mod plan;
+mod rows;
 mod scan;
 mod search;
+mod streaming;
 #[cfg(test)]
 mod tests;
 mod time;

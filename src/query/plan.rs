@@ -9,6 +9,7 @@ use regex_syntax::hir::Hir;
 
 use super::ast::{At, Expr, Leaf, Op, Operand, Test};
 use super::error::Wrong;
+use super::fields::Name;
 use super::finder::Finder;
 use super::literal::{Between, Bound, Equal, Number, address};
 use super::patterns::Program;
@@ -59,7 +60,7 @@ pub(super) enum Condition {
 }
 
 /// Where values come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Place {
     /// The label of the stream that the row came from.
     Source,
@@ -68,7 +69,7 @@ pub(super) enum Place {
     /// The field `message`, or the raw line where it has none.
     Message,
     /// A field of the line.
-    Named(Box<str>),
+    Named(Name),
 }
 
 /// What a value has to be.
@@ -152,7 +153,7 @@ impl Plan {
             "pipeline" => Place::Pipeline,
             "message" => Place::Message,
             // The name of the line's own key, even where it has a meaning of its own.
-            name => Place::Named(name.strip_prefix('.').unwrap_or(name).into()),
+            name => Place::Named(Name::new(name.strip_prefix('.').unwrap_or(name))),
         };
         let check = match &leaf.test {
             Test::Present => Check::Present,

@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -151,6 +152,10 @@ impl<'a> Stream<'a> {
 impl Sink for Console {
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
         self.write_to(rustix::stdio::stdout(), rustix::stdio::stderr(), inlet, cx).await
+    }
+
+    fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        self.format.each(batch, pipeline)
     }
 }
 

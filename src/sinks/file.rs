@@ -2,11 +2,13 @@
 //! of how much survives a power cut.
 
 use std::path::{self, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::base::units::ByteCount;
+use crate::batch::Batch;
 use crate::codec::encode::Format;
 use crate::config::{FormatOptions, FormatType, choices, options};
 use crate::files::{self, Compression, FileWriter, Limits, PathTemplate, Retention, Tidier};
@@ -170,5 +172,9 @@ impl Sink for FileSink {
             }
         }
         writer.finish().await
+    }
+
+    fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        self.format.each(batch, pipeline)
     }
 }

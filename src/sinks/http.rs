@@ -209,6 +209,10 @@ impl Sink for Http {
         };
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
+
+    fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        self.format.each(batch, pipeline)
+    }
 }
 
 /// Moves every batch into the ring, and tells it what its buffer had to let go. A batch there is delivered: what a

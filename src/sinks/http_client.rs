@@ -12,6 +12,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::base::rng::Rng;
+use crate::batch::Batch;
 use crate::codec::compression::Compression;
 use crate::codec::encode::Format;
 use crate::config::{
@@ -380,6 +381,10 @@ impl Sink for HttpClient {
         cx.ready();
         Dispatch::new(options, cx).run(inlet).await;
         Ok(())
+    }
+
+    fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        self.format.each(batch, pipeline)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 
+use crate::base::task;
 use crate::config::options;
 use crate::flow::{BuildCx, Component, Fault, Inlet, Links, Sink, TaskCx};
 
@@ -37,18 +38,39 @@ impl Sink for PipelineSink {
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
         // Ready before the other pipeline is, which may start later; until then rows wait in the buffer.
         cx.ready();
-        let link = cx.shared.get::<Links>().link(&self.name);
+        let (links, name) = (cx.shared.get::<Links>(), &self.name);
+        let link = links.link(name);
         while let Some(lease) = inlet.recv().await {
             // Asked for each batch: a reload may have given the other pipeline another entrance.
-            let entrance = tokio::select! {
-                entrance = link.entrance() => entrance,
+            let entered = async { (link.turn().await, link.entrance().await) };
+            let (turn, entrance) = tokio::select! {
+                entered = entered => entered,
                 () = inlet.released() => return Ok(()),
             };
             let Some(entrance) = entrance else {
-                return Err(Fault::fatal(format!("pipeline {}: it is gone", self.name)));
+                return Err(Fault::fatal(format!("pipeline {name}: it is gone")));
             };
-            if let Some(batch) = lease.forward() {
+            let Some(batch) = lease.forward() else { continue };
+            let mut sent = Box::pin(async move {
                 entrance.send(batch).await;
+                drop(turn);
+            });
+            tokio::select! {
+                biased;
+                () = &mut sent => {}
+                () = inlet.released() => {
+                    // It goes on by itself, before all that its successor sends: part of it may be there already.
+                    links.sender_starts(name);
+                    let (links, name, stop) = (links.clone(), name.clone(), cx.shutdown.clone());
+                    drop(task::spawn(async move {
+                        tokio::select! {
+                            () = sent => {}
+                            () = stop.aborted() => {}
+                        }
+                        links.sender_ended(&name);
+                    }));
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -62,7 +84,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::task;
     use crate::batch::Batch;
     use crate::config::ComponentKind;
     use crate::testing;

@@ -152,6 +152,10 @@ impl Sink for Tcp {
         };
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
+
+    fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        self.format.each(batch, pipeline)
+    }
 }
 
 impl Tcp {

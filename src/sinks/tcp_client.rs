@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::base::rng::Rng;
+use crate::batch::Batch;
 use crate::codec::encode::Format;
 use crate::codec::framing::Scheme;
 use crate::codec::outgoing::Outgoing;
@@ -191,5 +192,9 @@ impl Sink for TcpClient {
             Upstreams::new(self.endpoints.clone(), self.options.strategy, policy, Rng::from_entropy());
         Lanes::new(upstreams, &self.dial, outgoing, limits).run(inlet, cx).await;
         Ok(())
+    }
+
+    fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
+        self.format.each(batch, pipeline)
     }
 }

@@ -12,7 +12,7 @@ use super::archive::{Archive, Compression};
 use super::identity::{FileId, Fingerprint};
 use super::options::Settings;
 use super::text::{Coding, Rows, Until, rows};
-use crate::base::clock::Instant;
+use crate::base::clock::{self, Instant};
 use crate::batch::{ChunkPool, Origin};
 
 /// A run of NUL bytes at the start of a line is a hole that truncation left, from this length on; at the start of
@@ -99,6 +99,34 @@ pub fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 impl Followed {
+    /// A file that is read once, from `offset` on, and that nobody waits for; [`Followed::file`] is yet to be set.
+    pub fn reading(id: FileId, path: Arc<Path>, origin: Arc<Origin>, offset: u64) -> Followed {
+        Followed {
+            id,
+            home: path.clone(),
+            path,
+            origin,
+            file: None,
+            fingerprint: Fingerprint::EMPTY,
+            offset,
+            skipping: false,
+            seen: (0, 0),
+            due: clock::now(),
+            interval: Duration::ZERO,
+            gone: None,
+            left: None,
+            flush_at: None,
+            flush_partial: false,
+            watched: false,
+            queued: false,
+            used: false,
+            after: None,
+            compression: None,
+            archive: None,
+            reported: false,
+        }
+    }
+
     /// Reads one chunk's worth of rows. `prefix` is scratch room for the first bytes.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! Options that every source of files shares, and what they mean once they are checked.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use encoding_rs::Encoding;
 
-use super::identity::Fingerprint;
+use super::identity::{FileId, Fingerprint};
 use super::multiline::Multiline;
 use super::paths::Patterns;
 use crate::base::units::ByteCount;
@@ -127,6 +128,9 @@ pub struct Settings {
     pub required_dir: Option<PathBuf>,
     /// Whether reading starts at the end of files that are there without a checkpoint.
     pub start_at_end: bool,
+    /// Where reading starts in files whose beginning was read by somebody else: the offset, of the content of a
+    /// compressed file. [`ARCHIVE_DONE`](super::checkpoint::ARCHIVE_DONE): such a file was read to its end.
+    pub starts: HashMap<FileId, u64>,
     /// See [`TailOptions`].
     pub poll_interval: Duration,
     /// See [`TailOptions`].
@@ -171,6 +175,7 @@ impl Settings {
             patterns: patterns?,
             required_dir: None,
             start_at_end: options.start_at == StartAt::End,
+            starts: HashMap::new(),
             poll_interval: options.poll_interval,
             line_bytes_max: options.max_line_size.as_usize(),
             oversize: match options.oversize {

@@ -330,6 +330,9 @@ impl Tail<'_> {
         arrival: Arrival,
         compressed: bool,
     ) -> io::Result<u64> {
+        if let Some(read) = self.settings.starts.get(&FileId::of(meta)) {
+            return Ok(*read);
+        }
         let old = self
             .settings
             .ignore_older

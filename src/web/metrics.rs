@@ -63,6 +63,52 @@ const PER_COMPONENT: [PerComponent; 14] = [
     }),
 ];
 
+/// What is not in a component's meter: name, what it says, its kind, and where to read it, if the component has it.
+type PerEntry = (&'static str, &'static str, MetricType, fn(&ComponentEntry) -> Option<u64>);
+
+const PER_ENTRY: [PerEntry; 8] = [
+    ("component_ready", "1 when the component is at work or has ended in order", MetricType::Gauge, |e| {
+        Some(matches!(e.health.state(), State::Ready | State::Finished).into())
+    }),
+    (
+        "component_stalled_seconds",
+        "Seconds for which a sink has not moved although events wait; 0 below half a minute",
+        MetricType::Gauge,
+        |e| Some(e.health.stalled()),
+    ),
+    (
+        "component_last_error_timestamp_seconds",
+        "When a component failed last, in seconds since the Unix epoch; 0 if it never did",
+        MetricType::Gauge,
+        |e| {
+            Some(
+                e.health
+                    .last_error()
+                    .and_then(|e| u64::try_from(e.unix_nanos / 1_000_000_000).ok())
+                    .unwrap_or(0),
+            )
+        },
+    ),
+    ("buffer_disk_bytes", "Bytes that a disk buffer's files have", MetricType::Gauge, |e| {
+        Some(e.buffer.as_ref()?.snapshot().disk_bytes)
+    }),
+    ("buffer_full", "1 while a disk buffer or its disk has no room", MetricType::Gauge, |e| {
+        Some(e.buffer.as_ref()?.snapshot().full.into())
+    }),
+    ("buffer_failing", "1 while a disk buffer cannot write or read", MetricType::Gauge, |e| {
+        Some(e.buffer.as_ref()?.snapshot().trouble.is_some().into())
+    }),
+    (
+        "buffer_damaged_records",
+        "Damaged stretches of a disk buffer that were skipped",
+        MetricType::Counter,
+        |e| Some(e.buffer.as_ref()?.snapshot().damaged),
+    ),
+    ("buffer_missing_segments", "Gaps where files of a disk buffer were missing", MetricType::Counter, |e| {
+        Some(e.buffer.as_ref()?.snapshot().missing)
+    }),
+];
+
 impl Collector for OfBoard {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let pipelines = self.0.pipelines();
@@ -90,38 +136,13 @@ impl Collector for OfBoard {
                 write(dropped.encode_family(&labels)?, MetricType::Counter, events)?;
             }
         }
-        let mut up = encoder.encode_descriptor(
-            "component_ready",
-            "1 when the component is at work or has ended in order",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (entry, id, _) in &components {
-            let ready = matches!(entry.health.state(), State::Ready | State::Finished);
-            write(up.encode_family(&labels(entry, id))?, MetricType::Gauge, u64::from(ready))?;
-        }
-        let mut stalled = encoder.encode_descriptor(
-            "component_stalled_seconds",
-            "Seconds for which a sink has not moved although events wait; 0 below half a minute",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (entry, id, _) in &components {
-            write(stalled.encode_family(&labels(entry, id))?, MetricType::Gauge, entry.health.stalled())?;
-        }
-        let mut failed = encoder.encode_descriptor(
-            "component_last_error_timestamp_seconds",
-            "When a component failed last, in seconds since the Unix epoch; 0 if it never did",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (entry, id, _) in &components {
-            let at = entry.health.last_error().map_or(0, |e| e.unix_nanos / 1_000_000_000);
-            write(
-                failed.encode_family(&labels(entry, id))?,
-                MetricType::Gauge,
-                u64::try_from(at).unwrap_or(0),
-            )?;
+        for (name, help, kind, read) in PER_ENTRY {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (entry, id, _) in &components {
+                if let Some(value) = read(entry) {
+                    write(family.encode_family(&labels(entry, id))?, kind, value)?;
+                }
+            }
         }
         for (name, help, value) in [
             ("memory_held_bytes", "Bytes that rows keep in buffers and histories", self.1.held()),

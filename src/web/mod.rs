@@ -2,13 +2,17 @@
 //! description of all that. It reads the board and writes nothing; it may ask the engine to
 //! reload.
 
+mod control;
 mod metrics;
 mod openapi;
 mod page;
 mod reload;
 mod status;
+mod tap;
 #[cfg(test)]
 mod tests;
+
+pub use control::control;
 
 use std::sync::Arc;
 

@@ -25,11 +25,19 @@ pub(super) fn process(
     json!({
         "memory": { "held": memory.held(), "resident": memory.resident(), "max": memory.max() },
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "cpu_seconds": cpu_seconds(),
         "uptime_seconds": board.started().elapsed().as_secs_f64(),
         "ready": ready,
         "guards": guards.statuses().iter().map(guard).collect::<Vec<_>>(),
         "pipelines": board.pipelines().iter().map(|p| pipeline(p, streams)).collect::<Vec<_>>(),
     })
+}
+
+/// Processor time that the process has used so far, in user and kernel mode and by all threads.
+fn cpu_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
 /// What one listener refused, by reason.
@@ -68,6 +76,10 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
         status.insert("why".into(), why.into());
     }
     counters(meter, &mut status);
+    if let Some(capacity) = entry.capacity {
+        status.insert("queue_max".into(), capacity.events.into());
+        status.insert("queue_max_bytes".into(), capacity.bytes.into());
+    }
     if let Some(buffer) = &entry.buffer {
         status.insert("buffer".into(), disk_buffer(&buffer.snapshot(), meter));
     }

@@ -29,8 +29,13 @@ async fn server() -> Server {
     meter.filtered(1);
     meter.dropped(Reason::Oversize, 3);
     let site = Site { pipeline: "app".into(), kind: ComponentKind::Sink, index: 0, type_name: "null" };
-    let sink =
-        ComponentEntry { site: Arc::new(site), meter, health: Arc::new(Health::default()), buffer: None };
+    let sink = ComponentEntry {
+        site: Arc::new(site),
+        meter,
+        health: Arc::new(Health::default()),
+        buffer: None,
+        capacity: None,
+    };
     sink.health.set(State::Ready);
     let pipeline =
         |name: &str, components| PipelineEntry { name: name.into(), meter: Arc::default(), components };

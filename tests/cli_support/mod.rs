@@ -42,6 +42,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
         command.env_clear().env("HOME", self.0.path()).env("TMPDIR", self.0.path());
+        command.env("XDG_RUNTIME_DIR", self.path("run"));
         command.env("PATH", "/usr/bin:/bin");
         command
     }

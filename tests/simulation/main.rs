@@ -1,31 +1,41 @@
 //! The seeded simulation: the real engine, entrances, chains, buffers and supervisors under paused time, between
-//! sources that remember what was acknowledged and sinks that are slow, fail, hang and panic; lives end by a crash
-//! or a shutdown at any moment, and the next one goes on from what the sources know. An oracle watches that nothing
-//! is lost, nothing is invented, order is kept, the accounts balance, and everything ends.
+//! sources that remember what was acknowledged and sinks that are slow, fail, hang and panic; reloads change what
+//! runs, or fail; lives end by a crash or a shutdown at any moment, also within a reload, and the next one goes on
+//! from what the sources know. An oracle watches that nothing is lost, nothing is invented, order is kept, the
+//! accounts balance, what did not change is not touched, and everything ends.
 //!
-//! `TEST_SEED=17` repeats one seed, `TEST_SEEDS=10000 cargo test --release --test simulation` runs many.
+//! `TEST_SEED=17` repeats one seed, with `TEST_VERBOSE=1` aloud; `TEST_SEEDS=10000 cargo test --release --test
+//! simulation` runs many.
 
+#![allow(clippy::print_stdout, reason = "the figures are what this test states")]
+
+mod accounts;
 mod disk;
 mod oracle;
+mod reloads;
 mod scenario;
+mod shape;
 mod sink;
 mod source;
+mod sweeps;
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use logweir::base::shutdown::Shutdown;
 use logweir::base::{clock, rng, task};
-use logweir::engine::{self, Services};
+use logweir::engine::{self, Services, Started};
 use logweir::flow::disk::storage::FileSystem;
 use logweir::flow::{Board, Shared};
 use tokio::task::JoinHandle;
 
-use scenario::{End, Life, Scenario, When};
-use world::{World, lock};
+use reloads::Configuration;
+use scenario::{End, Life, Scenario, Then, Trouble, When};
+use world::{PLANNED_PANIC, World, lock};
 
 /// Longer than any life may take, in simulated time.
 const LIFE_MAX: Duration = Duration::from_secs(6 * 3600);
@@ -37,40 +47,79 @@ fn number(name: &str) -> Option<u64> {
     std::env::vars().find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok())
 }
 
+/// What may help to understand a seed.
+fn say(what: impl FnOnce() -> String) {
+    if number("TEST_VERBOSE").is_some() {
+        println!("{}", what());
+    }
+}
+
 #[test]
 fn nothing_is_lost_whatever_happens() {
     let (first, seeds) = match number("TEST_SEED") {
-        Some(seed) => (seed, 1),
+        Some(seed) => (seed, number("TEST_SEEDS").unwrap_or(1)),
         None => (1, number("TEST_SEEDS").unwrap_or(SEEDS)),
     };
-    std::panic::set_hook(Box::new(|info| {
-        let planned = info.payload().downcast_ref::<&str>().is_some_and(|text| *text == world::PLANNED_PANIC);
-        if !planned {
-            println!("{info}");
-        }
-    }));
-    let (mut rows, mut lives) = (0, 0);
+    let mut figures = Figures::default();
     for seed in first..first + seeds {
-        if number("TEST_VERBOSE").is_some() {
-            println!("{}", Scenario::new(seed).describe());
-        }
-        let world = simulate(seed);
-        let violations = world.violations();
-        assert!(
-            violations.is_empty(),
-            "seed {seed} (repeat: TEST_SEED={seed} cargo test --test simulation)\n{}\n{}",
-            world.scenario.describe(),
-            violations.join("\n"),
-        );
-        rows += world.scenario.rows_total();
-        lives += world.scenario.lives.len();
+        let scenario = Scenario::new(seed);
+        say(|| scenario.describe());
+        let repeat = format!("seed {seed} (repeat: TEST_SEED={seed} cargo test --test simulation)");
+        figures.add(&judged(scenario, seed, &repeat));
     }
-    println!("{seeds} seeds from {first}: {rows} rows through {lives} lives, no violation");
+    println!("{seeds} seeds from {first}: {figures}, no violation");
+}
+
+/// What was simulated.
+#[derive(Default)]
+struct Figures {
+    rows: u64,
+    lives: usize,
+    reloads: BTreeMap<&'static str, u64>,
+}
+
+impl Figures {
+    fn add(&mut self, world: &World) {
+        self.rows += world.scenario.rows_total();
+        self.lives += world.scenario.lives.len();
+        lock(&world.outcomes).iter().for_each(|(what, n)| *self.reloads.entry(what).or_default() += n);
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} rows through {} lives, {} reloads",
+            self.rows,
+            self.lives,
+            self.reloads.values().sum::<u64>()
+        )?;
+        let each: Vec<String> = self.reloads.iter().map(|(what, n)| format!("{n} {what}")).collect();
+        write!(f, " ({})", each.join(", ").replace('_', " "))
+    }
+}
+
+/// The world at the end of all lives; a violation fails the test.
+fn judged(scenario: Scenario, seed: u64, name: &str) -> Arc<World> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let planned = info.payload().downcast_ref::<&str>().is_some_and(|text| *text == PLANNED_PANIC);
+            if !planned {
+                println!("{info}");
+            }
+        }));
+    });
+    let world = simulate(scenario, seed);
+    let violations = world.violations();
+    assert!(violations.is_empty(), "{name}\n{}\n{}", world.scenario.describe(), violations.join("\n"));
+    world
 }
 
 /// All lives of one seed.
-fn simulate(seed: u64) -> Arc<World> {
-    let world = Arc::new(World::new(Scenario::new(seed)));
+fn simulate(scenario: Scenario, seed: u64) -> Arc<World> {
+    let world = Arc::new(World::new(scenario));
     task::simulate();
     for life in 0..world.scenario.lives.len() {
         world.begin_life(life);
@@ -118,20 +167,28 @@ impl Drop for Clock {
 }
 
 async fn one_life(world: &Arc<World>, life: usize) {
-    let plan = world.scenario.plan(world);
+    let plan = lock(&world.shape).clone().plan(world, 0, Trouble::None);
     let shared = Arc::new(Shared::default());
     shared.get::<FileSystem>().replace(Arc::new(lock(&world.disk).clone()));
+    let configuration = Configuration::default();
     let services = Services {
         shared: shared.clone(),
         state_dir: Path::new("/state").into(),
         serve: Box::new(|_, _| Box::pin(std::future::ready(()))),
-        load: None,
+        load: Some(configuration.loader()),
     };
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();
-    let Life { end, clock_steps, .. } = &world.scenario.lives[life];
+    let Life { end, clock_steps, second_signal, .. } = &world.scenario.lives[life];
     let _clock = Clock::start(clock_steps);
-    let mut run = task::spawn(async move { engine::run(plan, services, shutdown, |_| {}).await });
+    let reloads = {
+        let (world, shared) = (world.clone(), shared.clone());
+        move |_: &Started| {
+            accounts::observe(&world, &shared.get::<Board>());
+            drop(task::spawn(reloads::drive(world, shared, configuration)));
+        }
+    };
+    let mut run = task::spawn(async move { engine::run(plan, services, shutdown, reloads).await });
     match *end {
         End::Crash(when) => {
             crash(world, when, &mut run).await;
@@ -140,16 +197,24 @@ async fn one_life(world: &Arc<World>, life: usize) {
         }
         End::Drain(when) => {
             let late = async {
-                match when {
+                match since(world, when).await {
                     When::After(after) => tokio::time::sleep(after).await,
                     When::Step(step) => until_step(world, step, || {}).await,
-                    When::Operation(_) => unreachable!("a disk that goes down is a crash"),
+                    When::Operation(_) | When::Reload(..) => unreachable!("a disk that goes down is a crash"),
                 }
             };
             tokio::select! {
                 done = &mut run => oracle::ended(world, done),
                 () = late => {
+                    world.ending.store(true, Ordering::Relaxed);
                     stop.drain();
+                    if let Some(after) = *second_signal {
+                        let stop = stop.clone();
+                        drop(task::spawn(async move {
+                            tokio::time::sleep(after).await;
+                            stop.abort();
+                        }));
+                    }
                     match tokio::time::timeout(LIFE_MAX, &mut run).await {
                         Ok(done) => oracle::ended(world, done),
                         Err(_) => world.violation("the run did not end after a shutdown".to_owned()),
@@ -167,9 +232,24 @@ async fn one_life(world: &Arc<World>, life: usize) {
             }
         },
     }
+    // Who heard of a reload in the last moment writes down what it came to.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for component in shared.get::<Board>().pipelines().iter().flat_map(|p| &p.components) {
+        say(|| format!("{}: {:?}", component.site.id(), component.meter.snapshot()));
+    }
     oracle::at_rest(world, &shared.get::<Board>());
-    oracle::carried_over(world, &shared.get::<Board>());
-    oracle::losses_are_counted(world, &shared.get::<Board>());
+}
+
+/// What is left of a moment once the reload that it counts from has begun, or does not come for long.
+async fn since(world: &World, when: When) -> When {
+    let When::Reload(number, then) = when else { return when };
+    let mut begun = world.begun.subscribe();
+    tokio::time::timeout(STEP_PATIENCE, begun.wait_for(|begun| *begun > number)).await.ok();
+    match then {
+        Then::After(after) => When::After(after),
+        Then::Step(step) => When::Step(step),
+        Then::Operation(operation) => When::Operation(operation),
+    }
 }
 
 /// Does something at that send or settlement, and is woken after it, or when it does not come for long.
@@ -184,6 +264,10 @@ async fn until_step(world: &World, step: u64, act: impl FnOnce() + Send + 'stati
 
 /// Waits for the moment of a crash, or the run's end.
 async fn crash<T>(world: &Arc<World>, when: When, run: &mut JoinHandle<T>) {
+    let when = tokio::select! {
+        _ = &mut *run => return,
+        when = since(world, when) => when,
+    };
     match when {
         When::After(after) => drop(tokio::time::timeout(after, run).await),
         When::Step(step) => {
@@ -198,5 +282,6 @@ async fn crash<T>(world: &Arc<World>, when: When, run: &mut JoinHandle<T>) {
             lock(&world.disk).crash_after(operation);
             drop(tokio::time::timeout(Duration::from_secs(3), run).await);
         }
+        When::Reload(..) => unreachable!("it counts from the reload now"),
     }
 }

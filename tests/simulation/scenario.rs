@@ -1,19 +1,14 @@
-//! From a seed to a configuration, the manners of its sources and sinks, and how each life ends.
+//! From a seed to a configuration, the manners of its sources and sinks, how each life ends, and the reloads in it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use logweir::base::rng::Rng;
-use logweir::config::{Diagnostics, Node, Origin};
-use logweir::engine::{self, BufferPlan, Plan};
-use logweir::flow::{Placement, Sink, Source};
+use logweir::engine::BufferPlan;
 use serde_json::{Value, json};
 
 use super::disk::model::Survives;
-use super::sink::SimSink;
-use super::source::SimSource;
-use super::world::{Row, World};
+use super::shape::Change;
+use super::world::Row;
 
 /// How a sink behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +49,52 @@ pub(crate) enum When {
     Step(u64),
     /// In the middle of that write, sync or other change of the disk.
     Operation(usize),
+    /// Counted from the beginning of that reload of the life.
+    Reload(usize, Then),
 }
 
-/// A life: its end, what the disk keeps of what was not synced, and steps of the wall clock in seconds.
+/// The same within a reload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Then {
+    After(Duration),
+    Step(u64),
+    Operation(usize),
+}
+
+/// A life: its end, what the disk keeps of what was not synced, steps of the wall clock in seconds, and its reloads.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
     pub(crate) end: End,
     pub(crate) survives: Survives,
     pub(crate) clock_steps: Vec<(Duration, i64)>,
+    pub(crate) reloads: Vec<Reload>,
+    /// So long after a shutdown has begun it is forced.
+    pub(crate) second_signal: Option<Duration>,
+}
+
+/// A reload.
+#[derive(Debug, Clone)]
+pub(crate) struct Reload {
+    /// Counted from the one before it, or from when all had started.
+    pub(crate) when: When,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) trouble: Trouble,
+}
+
+/// What goes wrong in a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    None,
+    /// The configuration cannot be read.
+    Refused,
+    /// This sink, if it is to be started, fails for good.
+    Sink(usize),
+    /// Every sink that is to be started does.
+    Sinks,
+    /// Every source that is to be started does.
+    Sources,
+    /// Every sink that is to be started takes longer to be ready than anybody waits.
+    Late,
 }
 
 /// A sink of the scenario.
@@ -79,34 +112,40 @@ pub(crate) struct SinkPlan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DiskPlan {
     pub(crate) when_full: &'static str,
-    bytes_max: u64,
-    memory_bytes: u64,
-    sync_millis: u64,
-    compress: Option<&'static str>,
+    pub(crate) bytes_max: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) sync_millis: u64,
+    pub(crate) compress: Option<&'static str>,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
-    seed: u64,
+    /// Where components draw their choices from.
+    pub(crate) seed: u64,
     pub(crate) sources: usize,
     pub(crate) rows: u64,
     pub(crate) batch_rows_max: u64,
     pub(crate) source_faults: bool,
+    /// Those that are always there, then guests, which only reloads bring, then the one of the pipeline `aside`.
     pub(crate) sinks: Vec<SinkPlan>,
+    /// How many are always there.
+    pub(crate) steady: usize,
+    /// There is a pipeline of its own, with the last source and the last sink, that comes and goes.
+    pub(crate) aside: bool,
     pub(crate) lives: Vec<Life>,
     /// The chain of the pipeline holds these back.
-    held_back: Option<&'static str>,
-    rate: Option<(&'static str, u64)>,
+    pub(crate) held_back: Option<&'static str>,
+    pub(crate) rate: Option<(&'static str, u64)>,
     /// Rows go through a second pipeline.
-    linked: bool,
+    pub(crate) linked: bool,
     /// Before the second pipeline.
-    linked_disk: Option<DiskPlan>,
+    pub(crate) linked_disk: Option<DiskPlan>,
 }
 
 const WORDS: [&str; 3] = ["red", "green", "blue"];
 
-fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+pub(crate) fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.below(of.len() as u64) as usize]
 }
 
@@ -114,25 +153,126 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Scenario {
         let mut rng = Rng::seeded(seed);
         let rng = &mut rng;
-        let sinks = (0..1 + rng.below(3)).map(|_| sink(rng)).collect();
+        let sinks: Vec<SinkPlan> = (0..1 + rng.below(3)).map(|_| sink(rng)).collect();
         let disturbed = rng.below(4);
         let mut lives: Vec<Life> = (0..disturbed).map(|_| life(rng)).collect();
         let clock_steps = clock_steps(rng);
-        lives.push(Life { end: End::Completion, survives: Survives::Everything, clock_steps });
+        let survives = Survives::Everything;
+        lives.push(Life {
+            end: End::Completion,
+            survives,
+            clock_steps,
+            reloads: Vec::new(),
+            second_signal: None,
+        });
         let linked = rng.below(4) == 0;
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             sources: 1 + rng.below(2) as usize,
             rows: 20 + rng.below(400),
             batch_rows_max: 1 + rng.below(60),
             source_faults: rng.below(3) == 0,
+            steady: sinks.len(),
+            aside: false,
             sinks,
             lives,
             held_back: (rng.below(3) == 0).then(|| pick(rng, &WORDS)),
             rate: (rng.below(5) == 0).then(|| (pick(rng, &["block", "drop"]), 50 + rng.below(2000))),
             linked,
             linked_disk: (linked && rng.below(3) == 0).then(|| disk(rng)),
+        };
+        scenario.draw_reloads(rng);
+        scenario
+    }
+
+    /// What comes and goes, and the reloads that make it.
+    fn draw_reloads(&mut self, rng: &mut Rng) {
+        if rng.below(4) == 0 {
+            return;
         }
+        for _ in 0..rng.below(3) {
+            self.sinks.push(SinkPlan { only: None, ..sink(rng) });
+        }
+        self.aside = rng.below(3) == 0;
+        if self.aside {
+            self.sinks.push(sink(rng));
+            self.sources += 1;
+        }
+        let mut lives = std::mem::take(&mut self.lives);
+        for life in &mut lives {
+            let count = pick(rng, &[0, 1, 1, 2, 4]);
+            life.reloads = (0..count).map(|_| self.reload(rng)).collect();
+            let soon = pick(rng, &[10, 4000]);
+            life.second_signal = (rng.below(6) == 0).then(|| Duration::from_millis(rng.below(soon)));
+            let within = match rng.below(3) {
+                _ if count == 0 || rng.below(2) == 0 => continue,
+                0 => Then::Step(rng.below(20)),
+                1 if matches!(life.end, End::Crash(_)) => Then::Operation(rng.below(40) as usize),
+                _ => {
+                    let most = pick(rng, &[50, 8000]);
+                    Then::After(Duration::from_millis(rng.below(most)))
+                }
+            };
+            let when = When::Reload(rng.below(count) as usize, within);
+            life.end = match life.end {
+                End::Crash(_) => End::Crash(when),
+                End::Drain(_) => End::Drain(when),
+                End::Completion => End::Completion,
+            };
+        }
+        if let Some(last) = lives.last_mut().filter(|_| self.aside) {
+            let when = When::After(Duration::from_millis(100));
+            last.reloads.push(Reload { when, changes: vec![Change::AsideBack], trouble: Trouble::None });
+        }
+        self.lives = lives;
+    }
+
+    fn reload(&self, rng: &mut Rng) -> Reload {
+        let when = match rng.below(2) {
+            0 => When::Step(rng.below(60)),
+            _ => When::After(Duration::from_millis(rng.below(1500))),
+        };
+        let any = rng.below(self.sinks.len() as u64) as usize;
+        let trouble = match rng.below(12) {
+            0 => Trouble::Refused,
+            1 => Trouble::Sink(any),
+            2 | 3 => Trouble::Sinks,
+            4 | 5 => Trouble::Sources,
+            6 => Trouble::Late,
+            _ => Trouble::None,
+        };
+        let count = pick(rng, &[0, 1, 1, 1, 2, 2, 3]);
+        let mut changes: Vec<Change> = (0..count).map(|_| Change::draw(self, rng)).collect();
+        // Two sinks that change their places and all they are at once are two others.
+        if changes.iter().any(|change| matches!(change, Change::Swap)) {
+            changes.retain(|change| !matches!(change, Change::Sink(0 | 1)));
+        }
+        Reload { when, changes, trouble }
+    }
+
+    /// The pipeline whose sinks are steady.
+    pub(crate) fn last_pipeline(&self) -> &'static str {
+        if self.linked { "second" } else { "first" }
+    }
+
+    /// Whether that sink is always there.
+    pub(crate) fn is_steady(&self, sink: usize) -> bool {
+        sink < self.steady
+    }
+
+    /// The sinks that come and go with reloads.
+    pub(crate) fn guests(&self) -> std::ops::Range<usize> {
+        self.steady..self.sinks.len() - usize::from(self.aside)
+    }
+
+    /// Whether it is the sink of the pipeline that comes and goes.
+    pub(crate) fn is_aside(&self, sink: usize) -> bool {
+        self.aside && sink + 1 == self.sinks.len()
+    }
+
+    /// Whether it is the source of that pipeline.
+    pub(crate) fn is_source_aside(&self, source: usize) -> bool {
+        self.aside && source + 1 == self.sources
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -166,9 +306,11 @@ impl Scenario {
     }
 
     /// Whether a shutdown may have to be forced.
-    pub(crate) fn may_be_forced(&self) -> bool {
+    pub(crate) fn may_be_forced(&self, life: usize) -> bool {
         // The deadline is short beside these, or rows wait for tokens.
-        self.rate.is_some() || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
+        self.lives[life].second_signal.is_some()
+            || self.rate.is_some()
+            || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
     }
 
     /// Whether that sink's rows are safe before it has them.
@@ -181,75 +323,24 @@ impl Scenario {
         self.linked_disk.is_some()
     }
 
-    /// Whether the filters let the row through to that sink.
-    pub(crate) fn passes(&self, sink: usize, row: Row) -> bool {
-        self.held_back != Some(row.word()) && self.sinks[sink].only.is_none_or(|only| only == row.word())
+    /// Whether the row may come to that sink.
+    pub(crate) fn may_pass(&self, sink: usize, row: Row) -> bool {
+        self.is_aside(sink) == self.is_source_aside(row.source)
+            && self.sinks[sink].only.is_none_or(|only| only == row.word())
     }
 
-    fn config(&self) -> Value {
-        let generate = json!({"type": "generate", "events_per_second": 0.0});
-        let sinks: Vec<Value> = (self.sinks.iter())
-            .map(|sink| {
-                let memory = json!({"max_events": sink.buffer_events, "when_full": sink.when_full});
-                let mut value = json!({"type": "null", "buffer": sink.disk.map_or(memory, DiskPlan::config)});
-                if let Some(only) = sink.only {
-                    value["filters"] = json!([{"type": "include", "patterns": [only]}]);
-                }
-                value
-            })
-            .collect();
-        let filters: Vec<Value> =
-            self.held_back.iter().map(|word| json!({"type": "exclude", "patterns": [word]})).collect();
-        let mut first = json!({
-            "name": "first", "sources": vec![generate; self.sources], "filters": filters, "sinks": sinks,
-        });
-        if let Some((policy, rate)) = self.rate {
-            first["rate_limit"] = json!({"events_per_second": rate, "burst": rate, "policy": policy});
-        }
-        let mut pipelines = vec![first];
-        if self.linked {
-            let buffer = self.linked_disk.map_or(json!({"max_events": 50}), DiskPlan::config);
-            let mut second = json!({"name": "second", "sources": [{"type": "pipeline"}], "sinks": []});
-            second["sinks"] = std::mem::replace(
-                &mut pipelines[0]["sinks"],
-                json!([{"type": "pipeline", "name": "second", "buffer": buffer}]),
-            );
-            pipelines.push(second);
-        }
-        json!({"server": {"enabled": false}, "shutdown_timeout": "5s", "pipelines": pipelines})
+    /// Whether it must: a sink may be away for a while, and so may the filter that holds a word back.
+    pub(crate) fn must_pass(&self, sink: usize, row: Row) -> bool {
+        let held_back = !self.is_aside(sink) && self.held_back == Some(row.word());
+        !self.guests().contains(&sink) && !held_back && self.may_pass(sink, row)
     }
 
-    /// The plan of one life: the config's, with the simulated ends in place of its own.
-    pub(crate) fn plan(&self, world: &Arc<World>) -> Plan {
-        let tree = Node::from_json(&self.config(), &Origin::Default).expect("a tree");
-        let mut diagnostics = Diagnostics::new();
-        let plan = engine::plan(&tree, &mut diagnostics);
-        let mut plan = plan.unwrap_or_else(|| panic!("the scenario is refused: {:?}", diagnostics.items()));
-        let starts = Arc::new(AtomicU64::new(self.seed ^ (world.life() as u64) << 32));
-        for (index, source) in plan.pipelines[0].sources.iter_mut().enumerate() {
-            let (world, starts) = (world.clone(), starts.clone());
-            source.placement = Placement::Task;
-            source.make = Arc::new(move || {
-                let rng = Rng::seeded(starts.fetch_add(0x1_0001, Ordering::Relaxed));
-                Box::new(SimSource { world: world.clone(), index, rng }) as Box<dyn Source>
-            });
-        }
-        if let (Some(disk), Some(planned)) = (self.linked_disk, plan.pipelines[0].sinks.first_mut()) {
-            disk.shrink(&mut planned.buffer);
-        }
-        let last = plan.pipelines.last_mut().expect("a pipeline");
-        for (index, planned) in last.sinks.iter_mut().enumerate() {
-            let (world, starts, manner) = (world.clone(), starts.clone(), self.sinks[index].manner);
-            planned.sink.placement = Placement::Task;
-            if let Some(disk) = self.sinks[index].disk {
-                disk.shrink(&mut planned.buffer);
-            }
-            planned.sink.make = Arc::new(move || {
-                let rng = Rng::seeded(starts.fetch_add(0x1_0001, Ordering::Relaxed));
-                Box::new(SimSink { world: world.clone(), index, manner, rng }) as Box<dyn Sink>
-            });
-        }
-        plan
+    /// Whether that sink may never get a row that was counted as dropped on its way there, or by it.
+    pub(crate) fn may_miss(&self, sink: usize) -> bool {
+        let plan = &self.sinks[sink];
+        let by_itself =
+            plan.drops_when_full() || matches!(plan.manner, Manner::Rejecting | Manner::Panicking);
+        by_itself || self.guests().contains(&sink) || (!self.is_aside(sink) && self.drops_before_the_sinks())
     }
 }
 
@@ -264,7 +355,7 @@ impl DiskPlan {
         self.when_full.starts_with("drop")
     }
 
-    fn config(self) -> Value {
+    pub(crate) fn config(self) -> Value {
         let mut buffer = json!({
             "type": "disk", "when_full": self.when_full, "sync_interval": format!("{}ms", self.sync_millis),
         });
@@ -275,7 +366,7 @@ impl DiskPlan {
     }
 
     /// Bounds below those that a configuration may ask for, so that few rows fill it.
-    fn shrink(self, buffer: &mut BufferPlan) {
+    pub(crate) fn shrink(self, buffer: &mut BufferPlan) {
         if let BufferPlan::Disk(options) = buffer {
             (options.limits.bytes_max, options.memory_bytes) = (self.bytes_max, self.memory_bytes);
         }
@@ -307,7 +398,8 @@ fn life(rng: &mut Rng) -> Life {
         _ => When::After(Duration::from_millis(rng.below(within))),
     };
     let end = if crashes { End::Crash(when) } else { End::Drain(when) };
-    Life { end, survives: pick(rng, &Survives::ALL), clock_steps: clock_steps(rng) }
+    let (survives, clock_steps) = (pick(rng, &Survives::ALL), clock_steps(rng));
+    Life { end, survives, clock_steps, reloads: Vec::new(), second_signal: None }
 }
 
 fn sink(rng: &mut Rng) -> SinkPlan {

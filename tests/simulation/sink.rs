@@ -10,12 +10,13 @@ use logweir::base::rng::Rng;
 use logweir::flow::{Fault, Inlet, Lease, Reason, Sink, TaskCx};
 
 use super::scenario::Manner;
-use super::world::{PLANNED_PANIC, Row, World, lock};
+use super::world::{PLANNED_PANIC, Row, Start, World, lock};
 
 pub(crate) struct SimSink {
     pub(crate) world: Arc<World>,
     pub(crate) index: usize,
     pub(crate) manner: Manner,
+    pub(crate) start: Start,
     pub(crate) rng: Rng,
 }
 
@@ -26,6 +27,9 @@ impl SimSink {
             return;
         }
         let in_order = self.manner.keeps_order();
+        // What comes and goes finds in its files what it had not noted as settled.
+        let plan = &self.world.scenario.sinks[self.index];
+        let comes_back = !self.world.scenario.is_steady(self.index) && plan.disk.is_some();
         let mut log = lock(&self.world.sinks[self.index]);
         for (_, line) in lease.batch().lines() {
             let Some(row) = Row::parse(line) else {
@@ -33,17 +37,17 @@ impl SimSink {
                 self.world.violation(format!("sink {} got a line that nobody wrote: {shown:?}", self.index));
                 continue;
             };
-            if !self.world.scenario.passes(self.index, row) {
+            if !self.world.scenario.may_pass(self.index, row) {
                 self.world.violation(format!("sink {} got {row:?}, which its filters hold back", self.index));
             }
             let life = self.world.life();
             let times = log.delivered.entry(row).or_insert((0, usize::MAX));
             // Two buffers in a row may both bring rows of an earlier life again.
-            let repeats = self.world.scenario.has_two_disks() && self.world.is_from_before(row);
+            let repeats = self.world.scenario.has_two_disks() && self.world.is_from_before(row) || comes_back;
             if times.1 == life && !repeats {
                 self.world.violation(format!("sink {} got {row:?} twice for one offer", self.index));
             }
-            if self.world.ended_in_order(times.1) {
+            if self.world.ended_in_order(times.1) && !comes_back {
                 let before = times.1;
                 self.world.violation(format!(
                     "sink {} got {row:?} again, after life {before}, which had it and ended in order",
@@ -51,6 +55,7 @@ impl SimSink {
                 ));
             }
             *times = (times.0 + 1, life);
+            log.in_this_life += 1;
             let last = log.last.insert(row.source, row);
             if let Some(last) = last.filter(|last| in_order && !repeats && *last >= row) {
                 self.world.violation(format!("sink {} got {row:?} after {last:?}", self.index));
@@ -108,6 +113,11 @@ impl SimSink {
 #[async_trait]
 impl Sink for SimSink {
     async fn run(&mut self, inlet: &mut Inlet, cx: &TaskCx) -> Result<(), Fault> {
+        let world = self.world.clone();
+        let _at_work = world.starts(&self.start);
+        if self.start.is_late(&world) {
+            self.pause(15_000).await;
+        }
         if self.rng.below(10) == 0 && self.manner != Manner::Prompt {
             self.pause(2000).await;
             return Err(Fault::retry("a planned fault at the start"));

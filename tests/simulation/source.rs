@@ -1,5 +1,5 @@
 //! A source with a durable log behind it: it offers rows from where it was acknowledged, offers lost ones again,
-//! and now and then fails, panics or pauses between two sends.
+//! and now and then fails, panics or pauses between two sends. Told to end by a reload, it leaves word where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,12 @@ use logweir::base::rng::Rng;
 use logweir::batch::{Batch, BatchBuilder, Origin, Receipt};
 use logweir::flow::{Fault, Outlet, Source, TaskCx};
 
-use super::world::{PLANNED_PANIC, Row, World, lock};
+use super::world::{PLANNED_PANIC, Row, Start, World, lock};
 
 pub(crate) struct SimSource {
     pub(crate) world: Arc<World>,
     pub(crate) index: usize,
+    pub(crate) start: Start,
     pub(crate) rng: Rng,
 }
 
@@ -27,9 +28,13 @@ impl SimSource {
         builder.finish(Receipt::new(move |outcome| world.settled(source, pass, from, to, outcome)))
     }
 
-    /// Where to begin, and the number of the pass.
+    /// Where to begin, and the number of the pass: where the source that this one succeeds left off, if nothing was
+    /// lost since.
     fn begin(&self) -> (u64, u64) {
         let mut log = lock(&self.world.sources[self.index]);
+        if let Some(left_off) = log.left_off.take().filter(|_| !log.again) {
+            return left_off;
+        }
         log.again = false;
         log.passes += 1;
         (log.acknowledged, log.passes)
@@ -39,14 +44,18 @@ impl SimSource {
         lock(&self.world.sources[self.index]).again
     }
 
+    /// Reloads find their sources at work.
     fn is_done(&self) -> bool {
-        lock(&self.world.sources[self.index]).acknowledged >= self.world.scenario.rows
+        let reloaded = self.world.reloaded.load(std::sync::atomic::Ordering::Relaxed);
+        reloaded && lock(&self.world.sources[self.index]).acknowledged >= self.world.scenario.rows
     }
 }
 
 #[async_trait]
 impl Source for SimSource {
     async fn run(&mut self, out: &Outlet, cx: &TaskCx) -> Result<(), Fault> {
+        let world = self.world.clone();
+        let _at_work = world.starts(&self.start);
         cx.ready();
         let rows = self.world.scenario.rows;
         let (mut at, mut pass) = self.begin();
@@ -63,6 +72,7 @@ impl Source for SimSource {
             let to = (at + 1 + self.rng.below(self.world.scenario.batch_rows_max)).min(rows);
             let batch = self.batch(pass, at, to);
             self.world.step();
+            lock(&self.world.sources[self.index]).offered += to - at;
             out.send(batch).await;
             at = to;
             match self.rng.below(100) {
@@ -73,6 +83,7 @@ impl Source for SimSource {
                 _ => {}
             }
         }
+        lock(&self.world.sources[self.index]).left_off = Some((at, pass));
         Ok(())
     }
 }

@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use logweir::batch::Outcome;
+use logweir::flow::{Fault, Inlet, Outlet, Sink, Source, TaskCx};
+use tokio::sync::watch;
 
+use super::accounts::Accounts;
 use super::disk::model::{Model, Survives};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Trouble};
+use super::shape::Shape;
 
 /// The payload of panics that the simulation itself throws.
 pub(crate) const PLANNED_PANIC: &str = "a planned panic";
@@ -58,6 +63,10 @@ pub(crate) struct SourceLog {
     pub(crate) again: bool,
     /// Passes begun so far, over all lives.
     pub(crate) passes: u64,
+    /// Rows offered in this life, counted as often as they were.
+    pub(crate) offered: u64,
+    /// Where a source that was told to end left off, and in which pass: its successor goes on there.
+    pub(crate) left_off: Option<(u64, u64)>,
     /// The same when this life began.
     passes_before: u64,
 }
@@ -87,6 +96,76 @@ pub(crate) struct SinkLog {
     pub(crate) rejected: HashMap<Row, u32>,
     /// The last row delivered of each source in this life.
     pub(crate) last: HashMap<usize, Row>,
+    /// Rows delivered in this life.
+    pub(crate) in_this_life: u64,
+}
+
+/// A component that the simulation brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Component {
+    Source(usize),
+    Sink(usize),
+}
+
+/// By which plan a component is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) component: Component,
+    /// The reload that brought the plan, counted over all lives.
+    pub(crate) generation: u64,
+    /// What its configuration says.
+    pub(crate) version: u64,
+    pub(crate) trouble: Trouble,
+}
+
+impl Start {
+    /// Whether this start is one that is to fail.
+    pub(crate) fn fails(&self, world: &World) -> bool {
+        let meant = match (self.trouble, self.component) {
+            (Trouble::Sinks, Component::Sink(_)) | (Trouble::Sources, Component::Source(_)) => true,
+            (Trouble::Sink(this), Component::Sink(which)) => this == which,
+            _ => false,
+        };
+        meant && lock(&world.reloading).is_some_and(|r| r == self.generation)
+    }
+
+    /// Whether this start is one that takes too long.
+    pub(crate) fn is_late(&self, world: &World) -> bool {
+        self.trouble == Trouble::Late && lock(&world.reloading).is_some_and(|r| r == self.generation)
+    }
+}
+
+/// A component that fails for good at once.
+pub(crate) struct Broken(pub(crate) std::sync::Arc<World>);
+
+impl Broken {
+    fn fail(&self) -> Result<(), Fault> {
+        self.0.broken.store(true, Ordering::Relaxed);
+        Err(Fault::fatal("a planned fault of a start"))
+    }
+}
+
+#[async_trait]
+impl Source for Broken {
+    async fn run(&mut self, _: &Outlet, _: &TaskCx) -> Result<(), Fault> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl Sink for Broken {
+    async fn run(&mut self, _: &mut Inlet, _: &TaskCx) -> Result<(), Fault> {
+        self.fail()
+    }
+}
+
+/// A component at work, until dropped.
+pub(crate) struct AtWork<'a>(&'a World, Component);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.at_work).entry(self.1).or_default() -= 1;
+    }
 }
 
 /// Something that happens once.
@@ -112,7 +191,33 @@ pub(crate) struct World {
     /// What buffers are on.
     pub(crate) disk: Mutex<Model>,
     /// Sends and settlements until something happens, and what.
-    fuse: Mutex<Option<(u64, Fuse)>>,
+    fuses: Mutex<Vec<(u64, Fuse)>>,
+    /// The configuration that runs.
+    pub(crate) shape: Mutex<Shape>,
+    /// The one that the reload under way brings.
+    pub(crate) next_shape: Mutex<Option<Shape>>,
+    /// Reloads so far, over all lives.
+    pub(crate) generation: AtomicU64,
+    /// The one that is under way.
+    pub(crate) reloading: Mutex<Option<u64>>,
+    /// What it must not start: what is there already, and stays as it is.
+    pub(crate) untouched: Mutex<Vec<Component>>,
+    /// A start that was to fail has.
+    pub(crate) broken: AtomicBool,
+    /// Reloads of this life that have begun.
+    pub(crate) begun: watch::Sender<usize>,
+    /// All reloads of this life are over.
+    pub(crate) reloaded: AtomicBool,
+    /// This life was told to end.
+    pub(crate) ending: AtomicBool,
+    /// A sink came or went in this life: what it had not delivered is dropped.
+    pub(crate) removes: AtomicBool,
+    /// How many instances of each component are at work, and what the last one's configuration said.
+    at_work: Mutex<HashMap<Component, u64>>,
+    pub(crate) versions: Mutex<HashMap<Component, u64>>,
+    pub(crate) accounts: Mutex<Accounts>,
+    /// What reloads came to, over all lives.
+    pub(crate) outcomes: Mutex<BTreeMap<&'static str, u64>>,
     /// Lives that came to an end with everything delivered or on the disk.
     in_order: Mutex<Vec<usize>>,
     /// Events that each disk buffer held when the life before ended, unless that was a crash.
@@ -133,7 +238,21 @@ impl World {
             panics: AtomicU64::new(0),
             life: AtomicU64::new(0),
             disk: Mutex::default(),
-            fuse: Mutex::default(),
+            fuses: Mutex::default(),
+            shape: Mutex::new(Shape::new(&scenario)),
+            next_shape: Mutex::default(),
+            generation: AtomicU64::new(0),
+            reloading: Mutex::default(),
+            untouched: Mutex::default(),
+            broken: AtomicBool::new(false),
+            begun: watch::Sender::new(0),
+            reloaded: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            removes: AtomicBool::new(false),
+            at_work: Mutex::default(),
+            versions: Mutex::default(),
+            accounts: Mutex::default(),
+            outcomes: Mutex::default(),
             in_order: Mutex::default(),
             stored: Mutex::default(),
             violations: Mutex::default(),
@@ -143,14 +262,57 @@ impl World {
 
     pub(crate) fn begin_life(&self, life: usize) {
         self.life.store(life as u64, Ordering::Relaxed);
-        self.crashed.store(false, Ordering::Relaxed);
+        for flag in [&self.crashed, &self.reloaded, &self.ending, &self.removes, &self.broken] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        self.begun.send_replace(0);
+        // After a crash in a reload the next life reads the one configuration or the other.
+        let next = lock(&self.next_shape).take();
+        if let Some(next) = next.filter(|_| self.generation.load(Ordering::Relaxed).is_multiple_of(2)) {
+            *lock(&self.shape) = next;
+        }
+        *lock(&self.reloading) = None;
+        *lock(&self.accounts) = Accounts::default();
+        for map in [&self.at_work, &self.versions] {
+            lock(map).clear();
+        }
         for sink in &self.sinks {
-            lock(sink).last.clear();
+            let mut log = lock(sink);
+            log.last.clear();
+            log.in_this_life = 0;
         }
         for source in &self.sources {
             let mut log = lock(source);
             (log.beyond, log.again, log.passes_before) = (BTreeMap::new(), false, log.passes);
+            (log.offered, log.left_off) = (0, None);
         }
+    }
+
+    /// A component begins to work.
+    pub(crate) fn starts(&self, start: &Start) -> AtWork<'_> {
+        let component = start.component;
+        let at_once = {
+            let mut at_work = lock(&self.at_work);
+            let count = at_work.entry(component).or_default();
+            *count += 1;
+            *count
+        };
+        // A guest that moves finds the files of its new place, while the one before it empties those of the old.
+        let moves = matches!(component, Component::Sink(which) if self.scenario.guests().contains(&which));
+        if at_once > 1 && !moves {
+            self.violation(format!("{component:?} works {at_once} times at once"));
+        }
+        let by_this_reload = lock(&self.reloading).is_some_and(|r| r == start.generation);
+        if by_this_reload && lock(&self.untouched).contains(&component) {
+            self.violation(format!("{component:?} was started again by a reload that does not change it"));
+        }
+        lock(&self.versions).insert(component, start.version);
+        AtWork(self, component)
+    }
+
+    /// Whether what happens is judged: nobody hears anything after a crash, and an end cuts reloads short.
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        !self.crashed.load(Ordering::Relaxed) && !self.ending.load(Ordering::Relaxed)
     }
 
     /// Whether the row was offered in an earlier life.
@@ -160,21 +322,18 @@ impl World {
 
     /// Does something at the send or settlement after so many more.
     pub(crate) fn after_steps(&self, steps: u64, act: impl FnOnce() + Send + 'static) {
-        *lock(&self.fuse) = Some((steps, Fuse(Box::new(act))));
+        lock(&self.fuses).push((steps, Fuse(Box::new(act))));
     }
 
     /// A source is about to send, or a sink to settle.
     pub(crate) fn step(&self) {
-        let mut fuse = lock(&self.fuse);
-        match fuse.as_mut() {
-            Some((0, _)) => {
-                let act = fuse.take();
-                drop(fuse);
-                act.into_iter().for_each(|(_, act)| (act.0)());
-            }
-            Some((left, _)) => *left -= 1,
-            None => {}
-        }
+        let due: Vec<Fuse> = {
+            let mut fuses = lock(&self.fuses);
+            let due = fuses.extract_if(.., |(left, _)| *left == 0).map(|(_, fuse)| fuse).collect();
+            fuses.iter_mut().for_each(|(left, _)| *left -= 1);
+            due
+        };
+        due.into_iter().for_each(|fuse| (fuse.0)());
     }
 
     /// Nothing of what is done from now on is heard, and nothing reaches the disk.
@@ -187,7 +346,7 @@ impl World {
     pub(crate) fn reboot(&self, survives: Survives) {
         let mut disk = lock(&self.disk);
         *disk = disk.after_crash(survives);
-        *lock(&self.fuse) = None;
+        lock(&self.fuses).clear();
     }
 
     /// This life came to its end without force: what a sink has, it has for good.
@@ -226,9 +385,9 @@ impl World {
         }
         log.settled(from, to);
         drop(log);
-        if outcome == Outcome::Delivered {
-            super::oracle::acknowledged(self, source, pass, from, to);
-        } else if !self.scenario.may_drop() {
+        super::oracle::acknowledged(self, source, pass, from, to, outcome);
+        let may_drop = self.scenario.may_drop() || self.removes.load(Ordering::Relaxed);
+        if outcome != Outcome::Delivered && !may_drop {
             self.violation(format!(
                 "rows {from}..{to} of source {source} ended as {outcome:?}, and nothing here drops"
             ));

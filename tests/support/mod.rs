@@ -4,7 +4,10 @@
 #![allow(clippy::print_stdout, reason = "a test that is left out says so where its results are read")]
 
 pub mod browser;
+pub mod curl;
 pub mod http;
+pub mod ingest;
+pub mod nginx;
 pub mod receiver;
 pub mod weir;
 

@@ -4,15 +4,16 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use logweir::base::clock::{self, Instant};
 use logweir::base::rng::Rng;
 
-/// How often each numbered line has come. Lines hold `line NNNNNNNNNN` somewhere.
-pub type Arrived = Arc<Mutex<HashMap<u64, u32>>>;
+/// How often each numbered line has come, and when last. Lines hold `line NNNNNNNNNN` somewhere.
+pub type Arrived = Arc<Mutex<HashMap<u64, (u32, Instant)>>>;
 
 /// A receiver on threads of its own, stopped when dropped.
 pub struct Receiver {
@@ -24,6 +25,13 @@ pub struct Receiver {
     pub held: Arc<Mutex<HashSet<u64>>>,
     /// How often the receiver died with a connection open, and the last number it knew of each time.
     pub deaths: Arc<Mutex<Vec<u64>>>,
+    /// How long before its cause (a kill, a reload, an end of its connection) a line that came again had come.
+    pub stalest: Arc<Mutex<Duration>>,
+    causes: Arc<Mutex<Vec<Instant>>>,
+    /// How many connections it accepted.
+    pub accepted: Arc<AtomicU64>,
+    /// What became of each connection, and when nobody listened, in order.
+    pub history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -47,14 +55,33 @@ impl Receiver {
         let port = listener.local_addr().unwrap().port();
         let guest = Guest::default();
         let (arrived, held, deaths) = (guest.arrived.clone(), guest.held.clone(), guest.deaths.clone());
-        let (calm, stop) = (guest.calm.clone(), guest.stop.clone());
+        let (calm, stop, history) = (guest.calm.clone(), guest.stop.clone(), guest.history.clone());
+        let (stalest, causes, accepted) =
+            (guest.stalest.clone(), guest.causes.clone(), guest.accepted.clone());
         let thread = thread::spawn(move || listen(listener, port, &guest, seed, serve));
-        Receiver { port, arrived, held, deaths, calm, stop, thread: Some(thread) }
+        Receiver {
+            port,
+            arrived,
+            held,
+            deaths,
+            stalest,
+            causes,
+            accepted,
+            history,
+            calm,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// From now on it behaves.
     pub fn calm(&self) {
         self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Something happens now for which lines may come again.
+    pub fn cause(&self) {
+        self.causes.lock().unwrap().push(clock::now());
     }
 
     /// How many different lines have come.
@@ -64,7 +91,7 @@ impl Receiver {
 
     /// How many lines have come again.
     pub fn repeats(&self) -> u64 {
-        self.arrived.lock().unwrap().values().map(|n| u64::from(*n) - 1).sum()
+        self.arrived.lock().unwrap().values().map(|(n, _)| u64::from(*n) - 1).sum()
     }
 }
 
@@ -83,6 +110,10 @@ struct Guest {
     arrived: Arrived,
     held: Arc<Mutex<HashSet<u64>>>,
     deaths: Arc<Mutex<Vec<u64>>>,
+    stalest: Arc<Mutex<Duration>>,
+    causes: Arc<Mutex<Vec<Instant>>>,
+    accepted: Arc<AtomicU64>,
+    history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
@@ -92,15 +123,31 @@ impl Guest {
         self.calm.load(Ordering::Relaxed)
     }
 
+    fn note(&self, what: String) {
+        self.history.lock().unwrap().push(what);
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     fn take(&self, text: &str) {
-        let mut arrived = self.arrived.lock().unwrap();
+        let (now, mut arrived) = (clock::now(), self.arrived.lock().unwrap());
         for number in numbers(text) {
-            *arrived.entry(number).or_default() += 1;
+            let (times, last) = arrived.entry(number).or_insert((0, now));
+            *times += 1;
+            let before = std::mem::replace(last, now);
+            if *times > 1 {
+                let causes = self.causes.lock().unwrap();
+                let cause = causes.get(causes.partition_point(|at| *at < before)).copied().unwrap_or(now);
+                let mut stalest = self.stalest.lock().unwrap();
+                *stalest = stalest.max(cause - before);
+            }
         }
+    }
+
+    fn cause(&self) {
+        self.causes.lock().unwrap().push(clock::now());
     }
 }
 
@@ -123,6 +170,7 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
     let mut listener = Some(listener);
     let mut connections = Vec::new();
     let begin = |socket: TcpStream, seed| {
+        guest.accepted.fetch_add(1, Ordering::Relaxed);
         socket.set_nonblocking(false).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let guest = guest.clone();
@@ -135,6 +183,7 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
                 connections.push(begin(socket, rng.next_u64()));
             }
             listener = None;
+            guest.note("nobody listens".to_owned());
             thread::sleep(Duration::from_millis(rng.below(200)));
         }
         if listener.is_none() {
@@ -175,8 +224,11 @@ fn serve_http(socket: TcpStream, guest: &Guest, mut rng: Rng) {
         let fate = if guest.is_calm() { 99 } else { rng.below(30) };
         match fate {
             // Gone without an answer, before or after the lines were taken.
-            0 => return,
-            1 => return guest.take(&body),
+            0 => return guest.cause(),
+            1 => {
+                guest.take(&body);
+                return guest.cause();
+            }
             2 => thread::sleep(Duration::from_millis(rng.below(300))),
             3..7 => {
                 let code = [
@@ -244,19 +296,33 @@ fn request(from: &mut impl BufRead) -> Option<String> {
 fn serve_tcp(socket: TcpStream, guest: &Guest, mut rng: Rng) {
     let ends = socket.try_clone().unwrap();
     let mut lines = BufReader::new(Patient(socket, guest));
-    let (mut line, mut last) = (Vec::new(), None);
+    let peer = ends.peer_addr().map_or(0, |peer| peer.port());
+    let (mut line, mut first, mut last) = (Vec::new(), None, None);
+    guest.note(format!("{peer} begins"));
     loop {
         line.clear();
         match lines.read_until(b'\n', &mut line) {
             Ok(n) if n > 0 && line.ends_with(b"\n") => {}
-            _ => return,
+            end => {
+                let rest = String::from_utf8_lossy(&line);
+                return guest
+                    .note(format!("{peer} ends after {first:?} to {last:?} with {end:?} and {rest:?}"));
+            }
         }
         let text = String::from_utf8_lossy(&line);
         guest.take(&text);
+        if numbers(&text).next() != last.map(|n| n + 1) {
+            guest.note(format!("{peer} had {first:?} to {last:?}"));
+            first = numbers(&text).next();
+        }
         last = numbers(&text).last().or(last);
         match if guest.is_calm() { 99_999 } else { rng.below(8_000) } {
             // It stops writing, and reads until the sender has noticed.
-            0 | 1 => ends.shutdown(std::net::Shutdown::Write).unwrap_or(()),
+            0 | 1 => {
+                guest.note(format!("{peer} writes no more, at {last:?}"));
+                guest.cause();
+                ends.shutdown(std::net::Shutdown::Write).unwrap_or(());
+            }
             // It dies: what its kernel has and it has not read is gone.
             2 => return die(lines, &ends, guest, last),
             3..6 => thread::sleep(Duration::from_millis(rng.below(50))),
@@ -268,6 +334,7 @@ fn serve_tcp(socket: TcpStream, guest: &Guest, mut rng: Rng) {
 /// Closes without having read everything, and notes what nobody will read: of that, and of the little that comes
 /// between the last look and the end, the sender's system was told that it is there.
 fn die(mut lines: BufReader<Patient>, socket: &TcpStream, guest: &Guest, last: Option<u64>) {
+    guest.cause();
     let mut unread = lines.buffer().to_vec();
     let waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0) as usize;
     let from = unread.len();
@@ -275,6 +342,11 @@ fn die(mut lines: BufReader<Patient>, socket: &TcpStream, guest: &Guest, last: O
     let read = lines.get_mut().0.read(&mut unread[from..]).unwrap_or(0);
     unread.truncate(from + read);
     let text = String::from_utf8_lossy(&unread);
+    guest.note(format!(
+        "one dies, had taken {last:?}, {from} + {read} of {waiting} bytes unread: {:?} to {:?}",
+        numbers(&text).next(),
+        numbers(&text).last()
+    ));
     guest.deaths.lock().unwrap().extend(numbers(&text).last().or(last));
     guest.held.lock().unwrap().extend(numbers(&text));
 }

@@ -76,7 +76,12 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.args(args).current_dir(self.dir()).stdin(Stdio::null());
-        command.env_clear().env("HOME", self.dir()).env("TMPDIR", self.dir()).env("PATH", "/usr/bin:/bin");
+        command
+            .env_clear()
+            .env("HOME", self.dir())
+            .env("TMPDIR", self.dir())
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("PATH", "/usr/bin:/bin");
         command
     }
 

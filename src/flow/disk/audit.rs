@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{
-    BadHeader, Point, SEGMENT_HEADER, SegmentHeader, decode_segment, encode_segment, encode_slot,
+    BadHeader, GivenUp, Point, SEGMENT_HEADER, SegmentHeader, decode_segment, encode_segment, encode_slot,
 };
 use super::positions::{self, POSITION_FILE};
 use super::scan::{CHUNK_BYTES, Found, Scanner};
+use super::segments::free_name;
 use super::storage::{Held, Open, Storage, StoredFile};
-use super::store::{LOCK_FILE, SEGMENT_SUFFIX, segment_number, segment_path};
+use super::store::{LOCK_FILE, segment_number, segment_path};
 use crate::batch::ChunkPool;
 
 /// What a segment holds.
@@ -75,10 +76,11 @@ pub fn report(storage: &dyn Storage, dir: &Path, deep: bool) -> io::Result<Repor
     let mut report = Report { dir: dir.to_owned(), ..Report::default() };
     let mut names = storage.list(dir)?;
     names.sort();
-    let settled = match storage.open(&dir.join(POSITION_FILE), Open::Read) {
-        Ok(file) => positions::read(file.as_ref())?.map(|p| p.acked),
+    let positions = match storage.open(&dir.join(POSITION_FILE), Open::Read) {
+        Ok(file) => positions::read(file.as_ref())?,
         Err(_) => None,
     };
+    let settled = positions.map(|p| p.acked);
     report.settled_records = settled.map(|p| p.seq);
     let numbers: Vec<(u64, u64)> =
         names.iter().filter_map(|(name, len)| Some((segment_number(name)?, *len))).collect();
@@ -104,7 +106,11 @@ pub fn report(storage: &dyn Storage, dir: &Path, deep: bool) -> io::Result<Repor
         report.segments.push(segment);
     }
     let from = settled.or(first).unwrap_or_default();
-    report.waiting_events = end.unwrap_or_default().events.saturating_sub(from.events);
+    // What the policy gave up is gone, with its segments.
+    let is_gone = |gap: &GivenUp| gap.upto.seq > from.seq && first.is_none_or(|f| f.seq >= gap.upto.seq);
+    let gaps = positions.into_iter().flat_map(|p| [p.given_up, p.giving_up]).filter(is_gone);
+    let given_up: u64 = gaps.map(|gap| gap.events).sum();
+    report.waiting_events = end.unwrap_or_default().events.saturating_sub(from.events + given_up);
     Ok(report)
 }
 
@@ -208,18 +214,6 @@ fn forget_offsets(storage: &dyn Storage, dir: &Path, segment: u64) -> io::Result
     let offset = (positions.generation % 2) * slot.len() as u64;
     file.write_at(&mut [IoSlice::new(&slot)], offset)?;
     file.sync()
-}
-
-/// A name for a damaged file that is not taken.
-fn free_name(storage: &dyn Storage, path: &Path) -> PathBuf {
-    let suffix = &SEGMENT_SUFFIX[1..];
-    let mut aside = path.with_extension(format!("{suffix}.damaged"));
-    let mut n = 1;
-    while storage.open(&aside, Open::Read).is_ok() {
-        aside = path.with_extension(format!("{suffix}.{n}.damaged"));
-        n += 1;
-    }
-    aside
 }
 
 fn copy_sound(storage: &dyn Storage, from: &Path, to: &Path, bytes: u64) -> io::Result<()> {

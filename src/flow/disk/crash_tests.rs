@@ -181,3 +181,51 @@ fn a_skipped_sync_is_caught() {
     let caught = (1..=3).filter_map(|seed| crash_everywhere(seed, 60, true).err()).next();
     assert!(caught.as_ref().is_some_and(|e| e.contains("was safe and is lost")), "{caught:?}");
 }
+
+/// A full buffer whose sink takes nothing, and whose oldest segments give way. Lines before the second number were
+/// dropped or were about to be, lines before the third were told to be safe.
+fn drop_oldest_until_it_crashes(model: &Model, given_up: &mut u64, safe: &mut u64) -> Option<()> {
+    let (mut store, _) = Store::open(Arc::new(model.clone()), Path::new(DIR), LIMITS).ok()?;
+    for first in (0..2400).step_by(40) {
+        let batch = Batch::from_lines("t", (first..first + 40).map(line));
+        while let Err(refused) = store.append([&batch], &mut Vec::new()) {
+            let super::Refused::Full = refused else { return None };
+            *given_up = store.segments.get(1).expect("several").start.events;
+            store.drop_oldest().ok()?;
+        }
+        let ticket = store.begin_sync()?;
+        ticket.run().ok()?;
+        store.end_sync(&ticket, true);
+        *safe = ticket.upto().events;
+    }
+    Some(())
+}
+
+#[test]
+fn a_crash_while_the_oldest_gives_way_makes_nothing_missing() {
+    let whole = Model::default();
+    let (mut given_up, mut safe) = (0, 0);
+    drop_oldest_until_it_crashes(&whole, &mut given_up, &mut safe).expect("nothing fails");
+    assert!(given_up > 1200 && safe == 2400, "{given_up} {safe}");
+    for at in 0..whole.operations() {
+        let model = Model::crashing_at(at);
+        let (mut given_up, mut safe) = (0, 0);
+        drop_oldest_until_it_crashes(&model, &mut given_up, &mut safe);
+        for survives in Survives::ALL {
+            let after = model.after_crash(survives);
+            let (mut store, recovered) =
+                Store::open(Arc::new(after), Path::new(DIR), LIMITS).expect("a crash never blocks the start");
+            let mut lines = Vec::new();
+            while let Some(record) = store.read_next().expect("readable") {
+                lines.extend(numbers(&record.batch));
+            }
+            let losses = store.take_losses();
+            let context = format!("operation {at}, {survives:?}: {recovered:?} {losses:?}");
+            assert_eq!(losses.missing, 0, "{context}");
+            assert_eq!(recovered.events, lines.len() as u64 + losses.events, "{context}");
+            let lost = (given_up..safe).find(|n| lines.binary_search(n).is_err());
+            assert_eq!(lost, None, "{context}");
+            assert!(lines.windows(2).all(|w| w[0] < w[1]), "{context}");
+        }
+    }
+}

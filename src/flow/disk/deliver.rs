@@ -20,7 +20,8 @@ impl Stage {
                 Some(ReadBack { batch, start, end }) => {
                     self.window.push(start, end, batch.weight());
                     let receipt = self.settlements.of_record(start.seq);
-                    self.back.enter(batch.with_receipt(receipt));
+                    let number = self.settlements.ledger().open(batch.events(), batch.bytes(), true);
+                    self.back.enter(number, batch.with_receipt(receipt));
                 }
                 None => break,
             }
@@ -95,10 +96,10 @@ impl Stage {
     /// delivered again after the restart.
     pub(super) fn take_settlements(&mut self) {
         for (seq, outcome) in self.settlements.take() {
-            if outcome == Outcome::Lost {
-                continue;
+            match outcome {
+                Outcome::Lost => self.window.lose(seq),
+                _ => self.settled_record(seq),
             }
-            self.settled_record(seq);
         }
         let settled = self.window.first_open().unwrap_or_else(|| self.store.read_point());
         if settled.seq > self.store.acked().seq {
@@ -116,8 +117,8 @@ impl Stage {
     /// The sink has settled a record.
     pub(super) fn settled_record(&mut self, seq: u64) {
         if let Some(record) = self.window.settle(seq) {
-            let (start, end) = (record.start, record.end);
-            self.store.settle(end.events - start.events, end.bytes - start.bytes);
+            let (events, bytes) = record.held();
+            self.store.settle(events, bytes);
         }
     }
 }

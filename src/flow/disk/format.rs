@@ -135,12 +135,12 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentHeader, BadHeader> {
         return Err(BadHeader::Damaged);
     }
     let fields = Fields(bytes);
-    // Before the checksum, whose place another version may have changed.
-    if fields.u32(8) != VERSION {
-        return Err(BadHeader::Version(fields.u32(8)));
-    }
+    // Every version has its checksum here, so that a byte that changed is not taken for another version.
     if fields.u32(60) != crc32c::crc32c(&bytes[..60]) {
         return Err(BadHeader::Damaged);
+    }
+    if fields.u32(8) != VERSION {
+        return Err(BadHeader::Version(fields.u32(8)));
     }
     let seq = fields.u64(16);
     let start =
@@ -207,6 +207,17 @@ pub fn decode_header(bytes: &[u8], salt: u32) -> Option<RecordHeader> {
 /// Longest first part of a payload in bytes.
 pub const META_MAX: u32 = (1 << 29) - 1;
 
+/// Events of the log that were dropped on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GivenUp {
+    /// Events.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// After the last of them. The segments before are gone; at zero there are none.
+    pub upto: Point,
+}
+
 /// What a slot of the position file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Positions {
@@ -218,6 +229,10 @@ pub struct Positions {
     pub acked: Point,
     /// Everything before it was forced to the disk: checking may start here.
     pub synced: Point,
+    /// Dropped behind `acked`, with the segments they were in.
+    pub given_up: GivenUp,
+    /// The same of the segment that is being removed; if it is still there, it is as if nothing had been said.
+    pub giving_up: GivenUp,
 }
 
 /// A slot as bytes.
@@ -227,8 +242,14 @@ pub fn encode_slot(positions: &Positions) -> [u8; SLOT] {
     out[8..12].copy_from_slice(&VERSION.to_le_bytes());
     out[12..16].copy_from_slice(&positions.salt.to_le_bytes());
     out[16..24].copy_from_slice(&positions.generation.to_le_bytes());
-    let points = [&positions.acked, &positions.synced];
-    let numbers = points.into_iter().flat_map(|p| [p.seq, p.events, p.bytes, p.segment, p.offset]);
+    let point = |p: &Point| [p.seq, p.events, p.bytes, p.segment, p.offset];
+    let numbers = [&positions.acked, &positions.synced].into_iter().flat_map(point);
+    // Zeros, as in slots of before, where nothing was given up.
+    let numbers = numbers.chain(
+        [&positions.given_up, &positions.giving_up]
+            .into_iter()
+            .flat_map(|g| [g.events, g.bytes].into_iter().chain(point(&g.upto))),
+    );
     for (i, number) in numbers.enumerate() {
         out[24 + i * 8..32 + i * 8].copy_from_slice(&number.to_le_bytes());
     }
@@ -254,5 +275,14 @@ pub fn decode_slot(bytes: &[u8]) -> Option<Positions> {
         segment: fields.u64(at + 24),
         offset: fields.u64(at + 32),
     };
-    Some(Positions { generation: fields.u64(16), salt: fields.u32(12), acked: point(24), synced: point(64) })
+    let given_up =
+        |at: usize| GivenUp { events: fields.u64(at), bytes: fields.u64(at + 8), upto: point(at + 16) };
+    Some(Positions {
+        generation: fields.u64(16),
+        salt: fields.u32(12),
+        acked: point(24),
+        synced: point(64),
+        given_up: given_up(104),
+        giving_up: given_up(160),
+    })
 }

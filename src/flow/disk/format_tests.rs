@@ -79,8 +79,10 @@ fn a_later_version_is_told_from_damage() {
     let mut bytes = encode_segment(&header);
     assert_eq!(decode_segment(&bytes), Ok(header));
     bytes[8] = 2;
+    assert_eq!(decode_segment(&bytes), Err(BadHeader::Damaged), "a byte that changed");
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(decode_segment(&bytes), Err(BadHeader::Version(2)));
-    bytes[8] = 1;
     bytes[20] ^= 1;
     assert_eq!(decode_segment(&bytes), Err(BadHeader::Damaged));
 }

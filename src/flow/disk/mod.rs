@@ -14,6 +14,7 @@ mod deliver;
 pub mod format;
 #[cfg(test)]
 mod format_tests;
+mod giving_up;
 #[cfg(test)]
 mod model_tests;
 mod opening;
@@ -26,6 +27,7 @@ pub mod record;
 mod recovery;
 mod safety;
 pub mod scan;
+mod segments;
 mod stage;
 #[cfg(test)]
 mod stage_tests;

@@ -80,13 +80,13 @@ impl Stage {
 
 impl DiskBuffer {
     fn stage(self, store: Store, name: String, shutdown: Shutdown, gone: CancellationToken) -> Stage {
-        let DiskBuffer { front, back, options, meter, status, .. } = self;
+        let DiskBuffer { front, back, ledger, options, meter, status, .. } = self;
         let ahead = match options.when_full {
             DiskFull::DropOldest => options.memory_bytes.min(AHEAD_DROP_OLDEST),
             _ => options.memory_bytes,
         };
         let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
-        let settlements = Settlements::new(meter.clone());
+        let settlements = Settlements::new(ledger);
         Stage {
             store,
             front,

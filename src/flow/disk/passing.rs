@@ -63,11 +63,12 @@ impl Slot {
         }
     }
 
-    /// The rows are in the log; their source's receipt, unless the sink was quicker.
-    fn become_record(&self, seq: u64) -> Option<Receipt> {
+    /// The rows are in the log; their source's receipt and whether the sink has lost them, unless it was quicker.
+    fn become_record(&self, seq: u64) -> Option<(Receipt, bool)> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Record(seq)) {
-            State::Open { receipt, .. } | State::Lost { receipt, .. } => Some(receipt),
+            State::Open { receipt, .. } => Some((receipt, false)),
+            State::Lost { receipt, .. } => Some((receipt, true)),
             other => {
                 *state = other;
                 None
@@ -143,16 +144,20 @@ impl Passing {
         self.slots.len() < PASSING_MAX
     }
 
-    /// Puts a receipt on a batch that tells the slot, and through it the source.
-    fn add(&mut self, mut batch: Batch, lasting: bool, settlements: &Arc<Settlements>) -> Batch {
-        let of = InMemory::of(&batch);
+    /// Whether somebody has some in hand and will settle them.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(*slot.lock(), State::Open { .. }))
+    }
+
+    /// Puts a receipt on a batch that tells the slot, and through it the source; its number in the ledger.
+    fn add(&mut self, mut batch: Batch, lasting: bool, settlements: &Arc<Settlements>) -> (u64, Batch) {
+        let of = settlements.enter_memory(&batch);
         let receipt = batch.take_receipt();
         let state = State::Open { rows: batch.view(), receipt, lasting };
         let slot = Arc::new(Slot { state: Mutex::new(state), of, since: clock::now() });
-        settlements.enter_memory(of);
         self.slots.push_back(slot.clone());
         let to = settlements.clone();
-        batch.with_receipt(Receipt::new(move |outcome| slot.settle(outcome, &to)))
+        (of.number, batch.with_receipt(Receipt::new(move |outcome| slot.settle(outcome, &to))))
     }
 
     /// Lets go of what is settled or written at the front.
@@ -194,7 +199,8 @@ impl Stage {
             self.status.full.store(false, Relaxed);
             // Nothing waits for the sink to settle: it may wait for more.
             self.back.set_starved(false);
-            self.back.enter(self.passing.add(batch, lasting, &self.settlements));
+            let (number, batch) = self.passing.add(batch, lasting, &self.settlements);
+            self.back.enter(number, batch);
         }
     }
 
@@ -266,7 +272,10 @@ impl Stage {
         self.window.push(start, end, rows.weight());
         self.store.skip_to(end);
         match slot.become_record(start.seq) {
-            Some(receipt) => {
+            Some((receipt, lost)) => {
+                if lost {
+                    self.window.lose(start.seq);
+                }
                 self.settlements.move_to_disk(slot.of);
                 self.unsafe_yet.push_back(Unsafe { end, receipt, since: slot.since });
             }

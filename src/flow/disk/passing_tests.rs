@@ -2,7 +2,7 @@
 //! and a machine that goes down at every operation. The oracle: what a source was told to be safe was settled by the
 //! sink or comes back; order, no row twice in a life, accounts that balance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -19,8 +19,9 @@ use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::batch::{Batch, Outcome, Receipt};
+use crate::flow::Lease;
 use crate::flow::meter::Meter;
-use crate::flow::queue::{Inlet, Lease, Queue};
+use crate::flow::queue::{Inlet, Queue};
 use crate::flow::{MeterSnapshot, Reason};
 
 type Heard = Arc<Mutex<BTreeMap<u64, Outcome>>>;
@@ -235,6 +236,51 @@ async fn a_full_disk_does_not_stop_a_sink_that_keeps_up() {
     assert!(counts.balances() && counts.delivered_events == 300 && counts.dropped_total() == 0, "{counts:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_ends_in_parts_is_counted_once() {
+    // Whether it is on disk when it ends, and whether it may be written at all.
+    for (when_full, late, refuses) in [
+        (DiskFull::Block, false, false),
+        (DiskFull::Block, true, false),
+        (DiskFull::Block, false, true),
+        (DiskFull::Overflow, false, false),
+    ] {
+        let model = Model::default();
+        let mut life = Life::on(&model, options(when_full)).await.unwrap();
+        for n in 0..4 {
+            life.push(n).await;
+        }
+        let (mut parts, whole) = (life.next().await, life.next().await);
+        let (lost, taken) = (life.next().await, life.next().await);
+        pause(if late { 100 } else { 5 }).await;
+        model.refuse(refuses.then_some(ErrorKind::StorageFull));
+        parts.split_to(1).delivered();
+        whole.delivered();
+        let (lost, taken) = (lost.forward().unwrap(), taken.diverted().unwrap());
+        pause(5).await;
+        let counts = life.counts();
+        assert!(counts.balances() && counts.queued_events == 8, "{counts:?}");
+        taken.settle(Outcome::Delivered);
+        drop(lost);
+        drop(parts);
+        let context = format!("{when_full:?} {late} {refuses}");
+        let (counts, _) = life.kill().await;
+        assert!(counts.balances(), "{context}: {counts:?}");
+        assert_eq!((counts.delivered_events, counts.dropped(Reason::Rejected)), (4, 3), "{context}");
+        let kept = when_full != DiskFull::Overflow && !refuses;
+        let (stored, aborted) = if kept { (5, 0) } else { (0, 5) };
+        // Behind the first that is open, records come again.
+        let back = match (kept, late) {
+            (true, true) => vec![0, 1, 2, 3],
+            (true, false) => vec![0, 2],
+            (false, _) => vec![],
+        };
+        assert_eq!((counts.stored_events, counts.dropped(Reason::Aborted)), (stored, aborted), "{context}");
+        model.refuse(None);
+        assert_eq!(recovered(model).await, back, "{context}");
+    }
+}
+
 /// What was seen of a life.
 #[derive(Debug, Default)]
 struct Seen {
@@ -250,7 +296,7 @@ async fn live(model: &Model, seed: u64) -> Result<Seen, String> {
     let Some(mut life) = Life::on(model, options(when_full)).await else {
         return Ok(Seen { balances: true, ..Seen::default() });
     };
-    let mut hands: Vec<Lease> = Vec::new();
+    let (mut hands, mut onward): (Vec<Lease>, VecDeque<Batch>) = Default::default();
     let (mut seen, mut last) = (Seen::default(), None);
     let manner = rng.below(4);
     for n in 0..40 {
@@ -276,13 +322,28 @@ async fn live(model: &Model, seed: u64) -> Result<Seen, String> {
             _ => (rng.below(3) > 0).then(|| rng.below(hands.len() as u64) as usize),
         }) {
             let Some(at) = at else { break };
-            let lease = hands.remove(at);
+            let mut lease = hands.remove(at);
+            if manner == 3 && rng.below(5) == 0 && lease.batch().events() > 1 {
+                lease.split_to(1).delivered();
+                hands.insert(at, lease);
+                break;
+            }
+            if rng.below(8) == 0 {
+                onward.extend(lease.forward());
+                continue;
+            }
+            if rng.below(4) == 0 {
+                let batch = onward.pop_front();
+                seen.delivered.extend(batch.iter().map(self::number));
+                batch.into_iter().for_each(|batch| batch.settle(Outcome::Delivered));
+            }
             seen.delivered.insert(number(lease.batch()));
             lease.delivered();
         }
     }
     pause(rng.below(150)).await;
     hands.clear();
+    onward.clear();
     let (counts, heard) = life.kill().await;
     let told = heard.lock().unwrap();
     seen.told.extend(told.iter().filter(|(_, o)| **o == Outcome::Delivered).map(|(n, _)| *n));

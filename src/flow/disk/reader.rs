@@ -6,6 +6,7 @@ use std::io;
 use super::format::{Point, SEGMENT_HEADER};
 use super::record::decode;
 use super::scan::{Found, Scanner};
+use super::segments::free_name;
 use super::storage::Open;
 use super::store::{Segment, Store, segment_path};
 use crate::batch::Batch;
@@ -143,7 +144,7 @@ impl Store {
     pub fn set_aside_unreadable(&mut self) {
         let Some(segment) = self.segment_at(self.read) else { return };
         let path = segment_path(&self.dir, segment.start.seq);
-        self.storage.rename(&path, &path.with_extension("seg.damaged")).ok();
+        self.storage.rename(&path, &free_name(self.storage.as_ref(), &path)).ok();
         if self.segments.back().is_some_and(|s| s.start.seq == segment.start.seq) {
             self.active = None;
         }

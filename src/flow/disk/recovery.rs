@@ -1,19 +1,17 @@
 //! Opening a buffer. The number of segments decides how long it takes, not their size: headers are read, and of the
 //! last segment only what was written after the last sync is checked. A torn tail is cut; nothing else is changed.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{
-    BadHeader, Point, Positions, SEGMENT_HEADER, SegmentHeader, VERSION, decode_segment, encode_segment,
-};
+use super::format::{Point, Positions, SEGMENT_HEADER};
+use super::giving_up::Gaps;
 use super::positions::PositionFile;
 use super::scan::{CHUNK_BYTES, Found, Scanner};
+use super::segments::{Unreadable, find_segments};
 use super::storage::{Open, Storage};
-use super::store::{LOCK_FILE, Limits, Losses, Segment, Store, segment_number, segment_path};
-use crate::base::rng::Rng;
+use super::store::{LOCK_FILE, Limits, Losses, Segment, Store, segment_path};
 use crate::batch::ChunkPool;
 use crate::flow::component::Fault;
 
@@ -42,14 +40,6 @@ fn fault(dir: &Path, what: &str, e: &io::Error) -> Fault {
         }
         _ => Fault::retry(why),
     }
-}
-
-/// The header of a segment, or what to do without it.
-enum Header {
-    Good(SegmentHeader),
-    Damaged,
-    /// Shorter than a header: made by a start that was cut short, it holds nothing.
-    Empty,
 }
 
 impl Store {
@@ -103,11 +93,16 @@ impl Store {
             dirty: Vec::new(),
             dir_dirty: true,
             losses: Losses::default(),
+            gaps: Gaps::default(),
         };
         store.settle_points(found, &mut recovered).map_err(failed("read"))?;
+        if let Some(found) = found {
+            store.step_over((found.given_up, found.giving_up), &mut recovered);
+        }
         let (end, acked) = (store.end, store.acked);
         store.queued = (end.events.saturating_sub(acked.events), end.bytes.saturating_sub(acked.bytes));
-        (recovered.events, recovered.bytes) = store.queued;
+        recovered.events += store.queued.0;
+        recovered.bytes += store.queued.1;
         // A file system that takes no writes must not keep what is there from being delivered.
         if let Err(e) = store.remove_settled().and_then(|()| store.persist(true)) {
             recovered.notes.push(format!("cannot write positions: {e}"));
@@ -184,113 +179,6 @@ impl Store {
                     return Ok(end);
                 }
             }
-        }
-    }
-}
-
-enum Unreadable {
-    Io(io::Error),
-    Version(String),
-}
-
-/// The segments of a directory in order, and the salt of their checksums.
-fn find_segments(
-    storage: &dyn Storage,
-    dir: &Path,
-    salt: Option<u32>,
-    notes: &mut Vec<String>,
-) -> Result<(VecDeque<Segment>, u32), Unreadable> {
-    let mut found: Vec<(u64, u64, Header)> = Vec::new();
-    for (name, len) in storage.list(dir).map_err(Unreadable::Io)? {
-        let Some(number) = segment_number(&name) else { continue };
-        let header = read_header(storage, &dir.join(&name))?;
-        found.push((number, len, header));
-    }
-    found.sort_by_key(|(number, ..)| *number);
-    let good = found.iter().find_map(|(.., h)| if let Header::Good(h) = h { Some(h.salt) } else { None });
-    let salt = good.or(salt).unwrap_or_else(|| Rng::from_entropy().next_u64() as u32);
-    let mut segments: Vec<Segment> = Vec::new();
-    for (number, len, header) in found {
-        let path = segment_path(dir, number);
-        let start = match header {
-            Header::Good(header) => Some(header.start),
-            Header::Empty => {
-                storage.remove(&path).ok();
-                continue;
-            }
-            Header::Damaged => {
-                let start = first_record(storage, &path, number, len, salt).map_err(Unreadable::Io)?;
-                if let Some(start) = start {
-                    let header = encode_segment(&SegmentHeader { start, salt });
-                    let mended = storage.open(&path, Open::Write);
-                    let mended =
-                        mended.and_then(|f| f.write_at(&mut [IoSlice::new(&header)], 0).and(f.sync()));
-                    notes.push(match mended {
-                        Ok(()) => format!("{} had a damaged header, which was mended", path.display()),
-                        Err(e) => format!("{} has a damaged header: {e}", path.display()),
-                    });
-                }
-                start
-            }
-        };
-        let taken = |seq: u64| segments.iter().any(|s| s.start.seq == seq);
-        match start {
-            Some(start) if start.seq == number && !taken(number) => segments.push(Segment { start, len }),
-            // A file under another's name: its header says where it belongs.
-            Some(start)
-                if !taken(start.seq)
-                    && storage.open(&segment_path(dir, start.seq), Open::Read).is_err()
-                    && storage.rename(&path, &segment_path(dir, start.seq)).is_ok() =>
-            {
-                notes.push(format!("{} is segment {}: renamed", path.display(), start.seq));
-                segments.push(Segment { start, len });
-            }
-            _ => {
-                let aside = path.with_extension("seg.damaged");
-                storage.rename(&path, &aside).ok();
-                notes.push(format!("{} is damaged: moved aside", path.display()));
-            }
-        }
-    }
-    segments.sort_by_key(|s| s.start.seq);
-    Ok((segments.into(), salt))
-}
-
-fn read_header(storage: &dyn Storage, path: &Path) -> Result<Header, Unreadable> {
-    let file = storage.open(path, Open::Read).map_err(Unreadable::Io)?;
-    let mut bytes = [0; SEGMENT_HEADER as usize];
-    let read = file.read_at(&mut bytes, 0).map_err(Unreadable::Io)?;
-    match decode_segment(&bytes[..read]) {
-        Ok(header) => Ok(Header::Good(header)),
-        Err(BadHeader::Version(version)) => Err(Unreadable::Version(format!(
-            "{} is a disk buffer segment of version {version}, this weir knows version {VERSION}\n\
-             hint: run the weir that wrote it, or move the file away; it was left as it is",
-            path.display()
-        ))),
-        Err(BadHeader::Damaged) if read < bytes.len() => Ok(Header::Empty),
-        Err(BadHeader::Damaged) => Ok(Header::Damaged),
-    }
-}
-
-/// Where a segment starts whose header is damaged, told by its first record that verifies.
-fn first_record(
-    storage: &dyn Storage,
-    path: &Path,
-    number: u64,
-    len: u64,
-    salt: u32,
-) -> io::Result<Option<Point>> {
-    let mut scanner = Scanner::new(storage.open(path, Open::Read)?, salt, ChunkPool::new(CHUNK_BYTES, 1));
-    let mut at = SEGMENT_HEADER;
-    loop {
-        match scanner.at(at, len)? {
-            Found::Record(header, _) => {
-                let (events, bytes) = (header.events_before, header.bytes_before);
-                let start = Point { seq: number, events, bytes, segment: number, offset: SEGMENT_HEADER };
-                return Ok((header.seq >= number).then_some(start));
-            }
-            Found::Damage { until, .. } => at = until,
-            Found::End => return Ok(None),
         }
     }
 }

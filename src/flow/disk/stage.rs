@@ -25,10 +25,12 @@ use crate::base::clock::{self, Instant};
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::batch::{Batch, Receipt};
+use crate::flow::Lease;
 use crate::flow::component::Fault;
 use crate::flow::context::TaskCx;
+use crate::flow::ledger::Ledger;
 use crate::flow::meter::Meter;
-use crate::flow::queue::{Bounds, Inlet, Lease, Queue, WhenFull};
+use crate::flow::queue::{Bounds, Inlet, Queue, WhenFull};
 
 /// Pauses between tries after the file system failed.
 pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -44,6 +46,7 @@ const FRONT_EVENTS: u64 = 1_000_000;
 pub struct DiskBuffer {
     pub(super) front: Inlet,
     pub(super) back: Arc<Queue>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) options: DiskOptions,
     pub(super) meter: Arc<Meter>,
     pub(super) status: Arc<BufferStatus>,
@@ -79,10 +82,12 @@ impl DiskBuffer {
             when_full: WhenFull::Block,
         };
         let front = Queue::new(bounds, meter.clone());
-        let back = Queue::relay(meter.clone());
+        let ledger = Ledger::new(meter.clone());
+        let back = Queue::relay(ledger.clone());
         let status = Arc::default();
         let inlet = Inlet::new(back.clone());
-        let buffer = DiskBuffer { front: Inlet::new(front.clone()), back, options, meter, status, storage };
+        let buffer =
+            DiskBuffer { front: Inlet::new(front.clone()), back, ledger, options, meter, status, storage };
         (front, buffer, inlet)
     }
 
@@ -208,7 +213,9 @@ impl Stage {
             self.back.close();
         }
         let over = handed_over && self.window.is_empty();
-        written && self.unsafe_yet.is_empty() && (over || self.gone.is_cancelled())
+        // A sink that is gone may have handed rows on, to another pipeline.
+        let left = self.gone.is_cancelled() && !self.window.is_awaited() && !self.passing.is_awaited();
+        written && self.unsafe_yet.is_empty() && (over || left)
     }
 
     async fn wait(&mut self) {
@@ -281,8 +288,8 @@ impl Stage {
     }
 
     pub(super) fn publish(&self) {
-        let (events, bytes) = self.store.queued();
-        self.meter.stored(events, bytes);
+        let ((events, bytes), in_hand) = (self.store.queued(), self.window.open());
+        self.meter.stored(events.saturating_sub(in_hand.0), bytes.saturating_sub(in_hand.1));
         self.status.disk_bytes.store(self.store.disk_bytes(), Relaxed);
         self.status.segments.store(self.store.segments() as u64, Relaxed);
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{Compression, Point, Positions};
+use super::giving_up::Gaps;
 use super::positions::PositionFile;
 use super::scan::Scanner;
 use super::storage::{Held, Storage, StoredFile};
@@ -94,6 +95,8 @@ pub struct Store {
     /// The directory has entries that were not synced.
     pub(super) dir_dirty: bool,
     pub(super) losses: Losses,
+    /// What was dropped on purpose.
+    pub(super) gaps: Gaps,
 }
 
 /// The path of the segment that starts with record `seq`.
@@ -197,8 +200,9 @@ impl Store {
     /// From the file system.
     pub fn persist(&mut self, sync: bool) -> io::Result<()> {
         if self.positions_changed || sync {
-            let positions =
-                Positions { generation: 0, salt: self.salt, acked: self.acked, synced: self.synced };
+            let (given_up, giving_up) = self.gaps.told(self.acked);
+            let (acked, synced) = (self.acked, self.synced);
+            let positions = Positions { generation: 0, salt: self.salt, acked, synced, given_up, giving_up };
             self.positions.write(positions, sync)?;
             self.positions_changed = false;
         }

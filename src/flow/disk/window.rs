@@ -2,15 +2,16 @@
 //! threads and in any order; the log's settled place follows the first record that is still open.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::format::Point;
 use crate::batch::{Batch, Outcome, Receipt};
-use crate::flow::meter::{Meter, Reason};
+use crate::flow::ledger::Ledger;
+use crate::flow::meter::Reason;
 
 /// Records that are handed over at most, however small.
 const RECORDS_MAX: usize = 65_536;
@@ -20,34 +21,32 @@ const RECORDS_MAX: usize = 65_536;
 pub(super) struct Settlements {
     /// Records of the log and how they ended, for the stage to take.
     reported: Mutex<Vec<(u64, Outcome)>>,
-    /// What was handed over without being written. Kept here, because it may end after the stage has.
-    memory: Mutex<InMemory>,
+    /// What weighs that was handed over without being written. Kept here, because it may end after the stage has.
+    memory: AtomicU64,
     /// Rows of which only memory had a copy were lost with the sink.
     lost: AtomicBool,
-    meter: Arc<Meter>,
+    ledger: Arc<Ledger>,
     news: Notify,
 }
 
-/// Rows in the sink's hands that were never written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A batch in the sink's hands that was never written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InMemory {
-    events: u64,
-    bytes: u64,
+    /// In the ledger.
+    pub(super) number: u64,
     weight: u64,
 }
 
-impl InMemory {
-    /// One batch.
-    pub(super) fn of(batch: &Batch) -> InMemory {
-        InMemory { events: batch.events(), bytes: batch.bytes(), weight: batch.weight() }
-    }
-}
-
 impl Settlements {
-    /// Nothing was handed over yet; memory is counted on `meter`.
-    pub(super) fn new(meter: Arc<Meter>) -> Arc<Settlements> {
-        let (reported, memory) = (Mutex::default(), Mutex::default());
-        Arc::new(Settlements { reported, memory, lost: AtomicBool::new(false), meter, news: Notify::new() })
+    /// Nothing was handed over yet.
+    pub(super) fn new(ledger: Arc<Ledger>) -> Arc<Settlements> {
+        let (reported, memory) = (Mutex::default(), AtomicU64::new(0));
+        Arc::new(Settlements { reported, memory, lost: AtomicBool::new(false), ledger, news: Notify::new() })
+    }
+
+    /// What the sink has not counted.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// A receipt for record `seq`.
@@ -85,46 +84,35 @@ impl Settlements {
     }
 
     /// Rows are handed over that are in memory alone.
-    pub(super) fn enter_memory(&self, of: InMemory) {
-        self.change_memory(|m| InMemory {
-            events: m.events + of.events,
-            bytes: m.bytes + of.bytes,
-            weight: m.weight + of.weight,
-        });
+    pub(super) fn enter_memory(&self, batch: &Batch) -> InMemory {
+        let (number, weight) = (self.ledger.open(batch.events(), batch.bytes(), false), batch.weight());
+        self.memory.fetch_add(weight, Relaxed);
+        InMemory { number, weight }
     }
 
     /// The sink has settled them; what it lost is counted.
     pub(super) fn leave_memory(&self, of: InMemory, outcome: Outcome) {
+        self.memory.fetch_sub(of.weight, Relaxed);
         if outcome == Outcome::Lost {
-            return self.drop_from_memory(of, Reason::Aborted);
+            self.ledger.meter().dropped(Reason::Aborted, self.ledger.write_off(of.number));
         }
-        self.move_to_disk(of);
     }
 
     /// They are dropped.
     pub(super) fn drop_from_memory(&self, of: InMemory, reason: Reason) {
-        self.meter.dropped(reason, of.events);
-        self.move_to_disk(of);
+        self.memory.fetch_sub(of.weight, Relaxed);
+        self.ledger.meter().dropped(reason, self.ledger.write_off(of.number));
     }
 
-    /// They count elsewhere now.
+    /// They are in the log now.
     pub(super) fn move_to_disk(&self, of: InMemory) {
-        self.change_memory(|m| InMemory {
-            events: m.events - of.events,
-            bytes: m.bytes - of.bytes,
-            weight: m.weight - of.weight,
-        });
-    }
-
-    fn change_memory(&self, change: impl FnOnce(InMemory) -> InMemory) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        *memory = change(*memory);
-        self.meter.relayed(memory.events, memory.bytes);
+        self.memory.fetch_sub(of.weight, Relaxed);
+        self.ledger.move_to_disk(of.number);
     }
 
     /// What stays in memory weighs.
     fn memory_weight(&self) -> u64 {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).weight
+        self.memory.load(Relaxed)
     }
 
     /// What was reported since the last call. Bounded by what was handed over.
@@ -148,12 +136,27 @@ pub(super) struct HandedOver {
     /// What it weighs in memory.
     pub(super) weight: u64,
     settled: bool,
+    /// The sink had them when it ended, and nobody else has them.
+    lost: bool,
+}
+
+impl HandedOver {
+    /// Its events and their bytes.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.end.events - self.start.events, self.end.bytes - self.start.bytes)
+    }
 }
 
 /// The records that were handed over, in order.
 #[derive(Debug)]
 pub(super) struct Window {
     records: VecDeque<HandedOver>,
+    /// Events and bytes of those that are open.
+    open: (u64, u64),
+    /// How many of them are lost.
+    lost: usize,
+    /// How many are open.
+    open_records: usize,
     weight: u64,
     weight_max: u64,
     settlements: Arc<Settlements>,
@@ -162,7 +165,15 @@ pub(super) struct Window {
 impl Window {
     /// An empty window for records that weigh `weight_max` bytes together; one always fits.
     pub(super) fn new(weight_max: u64, settlements: Arc<Settlements>) -> Window {
-        Window { records: VecDeque::new(), weight: 0, weight_max, settlements }
+        Window {
+            records: VecDeque::new(),
+            open: (0, 0),
+            lost: 0,
+            open_records: 0,
+            weight: 0,
+            weight_max,
+            settlements,
+        }
     }
 
     /// Whether another record may be handed over.
@@ -179,7 +190,11 @@ impl Window {
     /// A record was handed over.
     pub(super) fn push(&mut self, start: Point, end: Point, weight: u64) {
         self.weight += weight;
-        self.records.push_back(HandedOver { start, end, weight, settled: false });
+        let record = HandedOver { start, end, weight, settled: false, lost: false };
+        let (events, bytes) = record.held();
+        self.open = (self.open.0 + events, self.open.1 + bytes);
+        self.open_records += 1;
+        self.records.push_back(record);
     }
 
     /// Record `seq` is settled; what it was, if it was open.
@@ -189,10 +204,34 @@ impl Window {
         record.settled = true;
         self.weight -= record.weight;
         let settled = *record;
+        self.open_records -= 1;
+        self.lost -= usize::from(settled.lost);
+        let (events, bytes) = settled.held();
+        self.open = (self.open.0 - events, self.open.1 - bytes);
         while self.records.front().is_some_and(|r| r.settled) {
             self.records.pop_front();
         }
         Some(settled)
+    }
+
+    /// Record `seq` was lost with the sink: it stays open.
+    pub(super) fn lose(&mut self, seq: u64) {
+        let at = self.records.partition_point(|r| r.start.seq < seq);
+        if let Some(record) = self.records.get_mut(at).filter(|r| r.start.seq == seq && !r.settled && !r.lost)
+        {
+            record.lost = true;
+            self.lost += 1;
+        }
+    }
+
+    /// Whether somebody has records in hand and will settle them, though it may be no sink of this buffer any more.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.open_records > self.lost
+    }
+
+    /// Events and bytes of the log that are in the sink's hands.
+    pub(super) fn open(&self) -> (u64, u64) {
+        self.open
     }
 
     /// Before the first record that is not settled, if any is.

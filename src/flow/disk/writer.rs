@@ -238,28 +238,4 @@ impl Store {
             self.dir_dirty |= ticket.dir.is_some();
         }
     }
-
-    /// Makes room by giving up the oldest segment. Returns the events and bytes in it that were not read yet, `None`
-    /// when there is nothing left to give up.
-    ///
-    /// # Errors
-    /// From the file system.
-    pub fn drop_oldest(&mut self) -> io::Result<Option<(u64, u64)>> {
-        let Some(oldest) = self.segments.front().copied() else { return Ok(None) };
-        let after = match self.segments.get(1) {
-            Some(next) => next.start,
-            None => {
-                self.active = None;
-                self.end
-            }
-        };
-        let from = if self.read.seq > oldest.start.seq { self.read } else { oldest.start };
-        let lost = (after.events.saturating_sub(from.events), after.bytes.saturating_sub(from.bytes));
-        self.remove_first(1)?;
-        if self.read.seq < after.seq {
-            self.read = after;
-        }
-        self.settle(lost.0, lost.1);
-        Ok(Some(lost))
-    }
 }

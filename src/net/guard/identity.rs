@@ -15,6 +15,8 @@ pub enum Means {
     Ticket,
     /// The name in a verified certificate.
     Certificate,
+    /// The user at the other end of the control socket.
+    User,
 }
 
 impl Means {
@@ -26,6 +28,7 @@ impl Means {
             Means::Bearer => "bearer",
             Means::Ticket => "ticket",
             Means::Certificate => "certificate",
+            Means::User => "user",
         }
     }
 }
@@ -45,6 +48,11 @@ impl Identity {
     /// Anybody.
     pub(in crate::net) fn anybody() -> Identity {
         Identity { name: None, means: Means::Open }
+    }
+
+    /// The user `uid` of this machine, who is at the other end of the control socket.
+    pub fn of_user(uid: u32) -> Identity {
+        Identity::new(format!("uid {uid}").into(), Means::User)
     }
 
     /// The user, the token's name or the certificate's; `None` where nobody has to say.

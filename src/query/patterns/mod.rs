@@ -127,6 +127,11 @@ impl Program {
         Ok(Program { cache: regex.create_cache(), regex, is_local })
     }
 
+    /// Whether rows may be searched together.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local
+    }
+
     /// Memory of the program, in bytes.
     pub(super) fn memory_usage(&self) -> usize {
         self.regex.memory_usage()
@@ -224,7 +229,7 @@ pub(super) fn worth_searching_together(
 }
 
 /// The first row at or after `from` that ends at or behind `position`. Hits are often near: it gallops.
-fn row_of(spans: &[Span], from: usize, position: usize) -> usize {
+pub(super) fn row_of(spans: &[Span], from: usize, position: usize) -> usize {
     let (mut low, mut step) = (from, 1);
     while low + step < spans.len() && spans[low + step].end() < position {
         low += step;

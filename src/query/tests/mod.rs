@@ -3,3 +3,5 @@
 
 mod errors;
 mod meaning;
+mod oracle;
+mod page;
