@@ -161,7 +161,7 @@ fn moving_from_rsyslog_prints_what_it_says() {
 
 #[test]
 fn the_guide_to_the_live_page_prints_what_it_says() {
-    run_page("guides/live-page.md", 1, &["curl"]);
+    run_page("guides/live-page.md", 2, &["curl"]);
 }
 
 const TICKING: &str = r#"
