@@ -111,7 +111,7 @@ INLINE void closed(struct sock *sk, __u64 now)
 			tell(connection, sk, CONNECTION_FAILED, READ(sk, sk_err), now);
 	} else {
 		/* One that nobody accepted is its listener's, if that is in scope. */
-		if (!connection->owned && !owner_in_scope(&connection->owner))
+		if (!connection->owned && connection->owner.out_of_scope)
 			connection->ignored = 1;
 		if (!connection->ignored && ((want & WANT_TCP) || connection->announced))
 			tell(connection, sk, CONNECTION_CLOSED, READ(sk, sk_err), now);

@@ -98,11 +98,14 @@ INLINE void written(struct pt_regs *regs, __s64 ret)
 		return;
 	if (call.fd != 1 && call.fd != 2)
 		return;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	if ((scope & SCOPE_PID) && !bpf_map_lookup_elem(&scope_pids, &pid))
+		return;
 	struct output_slot *slot = take_output_slot();
 	if (!slot)
 		return;
 	current_owner(&slot->record.owner);
-	if (!is_self(&slot->record.owner) && owner_in_scope(&slot->record.owner) &&
+	if (!is_self(&slot->record.owner) && !slot->record.owner.out_of_scope &&
 	    buffers_of(&buffers, &call, 1, ret)) {
 		slot->record.fd = call.fd;
 		slot->record.total = ret;

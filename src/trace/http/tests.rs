@@ -30,8 +30,10 @@ fn pairing() -> Pairing {
 }
 
 fn exchanges(events: &[TraceEvent]) -> Vec<&Exchange> {
-    let exchange =
-        |event| if let &TraceEvent::Exchange(ref exchange) = event { Some(exchange) } else { None };
+    let exchange = |event| match event {
+        TraceEvent::Exchange(exchange) => Some(exchange),
+        _ => None,
+    };
     events.iter().filter_map(exchange).collect()
 }
 
