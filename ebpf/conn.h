@@ -200,11 +200,11 @@ int conn_accept_call(__u64 *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__s64 fd = ctx[1];
 #if defined(__TARGET_ARCH_x86)
-	__u64 call = READ(regs, orig_ax);
+	__u64 call = regs->orig_ax;
 	if (call != 43 && call != 288)
 		return 0;
 #else
-	__s32 call = READ(regs, syscallno);
+	__s32 call = regs->syscallno;
 	if (call != 202 && call != 242)
 		return 0;
 #endif

@@ -116,10 +116,23 @@ INLINE void written(struct pt_regs *regs, __s64 ret)
 	slot->taken = 0;
 }
 
+/* Reads the registers directly, as only programs with typed arguments may. */
+INLINE int is_output_call(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (regs->orig_ax == CALL_WRITE || regs->orig_ax == CALL_WRITEV) && regs->di - 1 < 2;
+#else
+	return (regs->syscallno == CALL_WRITE || regs->syscallno == CALL_WRITEV) && regs->orig_x0 - 1 < 2;
+#endif
+}
+
 SEC("tp_btf/sys_exit")
 int stdio_written(__u64 *ctx)
 {
-	written((struct pt_regs *)ctx[0], ctx[1]);
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	/* Every call of every process ends here: most go on their way at once. */
+	if (is_output_call(regs))
+		written(regs, ctx[1]);
 	return 0;
 }
 
