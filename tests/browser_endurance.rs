@@ -23,7 +23,7 @@ sinks = [{ type = "http" }]
 "#;
 
 fn seconds() -> u64 {
-    std::env::var("PAGE_SECONDS").map_or(10, |text| text.parse().unwrap())
+    std::env::var_os("PAGE_SECONDS").map_or(10, |text| text.to_str().unwrap().parse().unwrap())
 }
 
 /// Milliseconds of every task over 50 ms, from the moment the page is loaded.

@@ -5,11 +5,11 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
-
+use support::browser::{Browser, browser_is_there};
+use support::eventually;
 use support::http::Stream;
+use support::nginx::{GZIP, Nginx, has_nginx};
 use support::weir::Place;
-use support::{eventually, free_port, installed, skip};
 
 const PIPELINE: &str = r#"
 [[pipelines]]
@@ -23,62 +23,6 @@ history = { max_events = 100 }
 heartbeat = { interval = "500ms" }
 "#;
 
-/// An nginx in the foreground, killed when dropped.
-struct Nginx {
-    child: Child,
-    port: u16,
-}
-
-impl Nginx {
-    /// Starts it before `upstream`, with `extra` in its only location, which is below `/logs/`.
-    fn start(place: &Place, upstream: &str, extra: &str) -> Nginx {
-        let (port, dir) = (free_port(), place.dir().display());
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {dir}/nginx-{kind};\n"))
-            .concat();
-        let config = format!(
-            "worker_processes 1;\ndaemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/nginx.log;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{\naccess_log off;\n{temporary}gzip on;\ngzip_types text/event-stream application/json;\n\
-             server {{\nlisten 127.0.0.1:{port};\n\
-             location /logs/ {{\nproxy_pass http://{upstream}/;\n{extra}\n}}\n}}\n}}\n"
-        );
-        place.write("nginx.conf", config);
-        let child = Command::new("nginx")
-            .args(["-e", "stderr", "-p"])
-            .arg(place.dir())
-            .arg("-c")
-            .arg(place.path("nginx.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let nginx = Nginx { child, port };
-        eventually("nginx listens", || std::net::TcpStream::connect(nginx.authority()).ok());
-        nginx
-    }
-
-    fn authority(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its worker ends with the master's orderly end, not with its death.
-        support::signal(self.child.id(), "TERM");
-        self.child.wait().ok();
-    }
-}
-
-fn has_nginx(test: &str) -> bool {
-    let there = installed("nginx");
-    if !there {
-        skip(test, "nginx is not installed");
-    }
-    there
-}
-
 /// What a subscriber asks for; a browser offers gzip, which a proxy may use against it.
 const HEADERS: &[(&str, &str)] = &[("Accept", "text/event-stream"), ("Accept-Encoding", "identity")];
 
@@ -90,7 +34,7 @@ fn events_pass_at_once_with_the_simplest_proxy_configuration() {
     let place = Place::new().with("app.log", "one\ntwo\n");
     let weir = place.started(PIPELINE);
     // HTTP/1.0 to the upstream, buffering on: nginx's defaults.
-    let nginx = Nginx::start(&place, &weir.authority(), "");
+    let nginx = Nginx::start(&place, &weir.authority(), GZIP, "");
     let mut stream = Stream::open(&nginx.authority(), "/logs/app/stream?tail=2", HEADERS);
     assert!(stream.head.starts_with("HTTP/1.1 200"), "{}", stream.head);
     assert_eq!([stream.row().message(), stream.row().message()], ["one", "two"]);
@@ -113,7 +57,8 @@ fn an_idle_stream_outlives_the_proxys_patience() {
     }
     let place = Place::new().with("app.log", "");
     let weir = place.started(PIPELINE);
-    let nginx = Nginx::start(&place, &weir.authority(), "proxy_http_version 1.1; proxy_read_timeout 2s;");
+    let nginx =
+        Nginx::start(&place, &weir.authority(), GZIP, "proxy_http_version 1.1; proxy_read_timeout 2s;");
     let mut stream = Stream::open(&nginx.authority(), "/logs/app/stream", HEADERS);
     // Twice as long as nginx waits for a byte; signs of life come every half a second.
     std::thread::sleep(std::time::Duration::from_secs(4));
@@ -129,8 +74,12 @@ fn a_subscriber_resumes_through_the_proxy_after_weir_was_stopped() {
     }
     let place = Place::new().with("app.log", "");
     let weir = place.started(PIPELINE);
-    let nginx =
-        Nginx::start(&place, &weir.authority(), "proxy_http_version 1.1; proxy_set_header Connection '';");
+    let nginx = Nginx::start(
+        &place,
+        &weir.authority(),
+        GZIP,
+        "proxy_http_version 1.1; proxy_set_header Connection '';",
+    );
     let mut stream = Stream::open(&nginx.authority(), "/logs/app/stream", HEADERS);
     place.append("app.log", "a\nb\nc\n");
     let last = (0..2).map(|_| stream.row()).last().unwrap();
@@ -143,4 +92,32 @@ fn a_subscriber_resumes_through_the_proxy_after_weir_was_stopped() {
     weir.stop();
     let bye = std::iter::from_fn(|| stream.event()).last().expect("a last event");
     assert_eq!(bye.kind, "bye", "{bye:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_page_works_below_the_prefix_of_a_proxy() {
+    let name = "the_live_page_works_below_the_prefix_of_a_proxy";
+    if !has_nginx(name) || !browser_is_there(name) {
+        return;
+    }
+    let place = Place::new().with("app.log", "one\ntwo\n");
+    let weir = place.started(PIPELINE);
+    let nginx = Nginx::start(&place, &weir.authority(), "", "proxy_http_version 1.1;");
+    let browser = Browser::open(1000, 700).await;
+    browser.load(&format!("http://{}/logs/", nginx.authority())).await;
+    browser.rows(2).await;
+    place.append("app.log", "three\n");
+    browser.rows(3).await;
+    // Links, the address and a pipeline without its slash stay below the prefix.
+    browser.until("there is a link", "$('pipelines').querySelector('a') !== null").await;
+    let links = "[$('home').href, $('pipelines').querySelector('a').href, location.href]";
+    let root = format!("http://{}/logs/", nginx.authority());
+    let expected = serde_json::json!([root, format!("{root}app/"), root]);
+    assert_eq!(browser.value(links).await, expected);
+    browser.load(&format!("{root}app")).await;
+    assert_eq!(browser.value("location.pathname").await, "/logs/app/");
+    browser.query("two").await;
+    browser.rows(1).await;
+    browser.assert_clean(&root, &[]).await;
+    weir.stop();
 }

@@ -199,7 +199,7 @@ Examples:
   weir tail localhost:8080/app -n 100              the stream of a pipeline; localhost:8080 is all of them
   weir tail --since 1h -q 'status:>=500 -path:/health*' access.log
   kubectl logs deploy/api | weir tail              JSON and logfmt laid out for reading
-  weir tail --no-follow -n all -o pretty --color always app.log | less -R
+  weir tail --no-follow -n all --color always app.log | less -R
 
 Lines of several inputs are merged in the order of time; what comes while you watch is held for 100 ms for that. With
 -l, -q and -i, the lines of a stack trace come along with the line they belong to, and -n counts lines that match.
@@ -370,12 +370,6 @@ Examples:
     },
 }
 
-/// A duration with its unit, at most a day.
-fn duration(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text)?;
-    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
-}
-
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
@@ -414,6 +408,12 @@ pub enum TapOutput {
     Raw,
     /// One JSON object per row, with its component, time, severity and source.
     Json,
+}
+
+/// A duration with its unit, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// What `weir tls` makes.

@@ -25,16 +25,15 @@ pub(super) fn configured(source: &ConfigSource) -> Base {
 /// # Errors
 /// When the arguments contradict each other, or nobody is found.
 pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
-    if ask.local.names_one() {
-        return if !ask.is_anybody() {
-            Err(Failure::usage(
-                "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
-            ))
-        } else {
-            control::find(&ask.local, source.environment())
-        };
+    if !ask.local.names_one() {
+        return ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?);
     }
-    ask.who.on(ask.url.as_deref().map_or_else(|| Ok(configured(source)), Base::parse)?)
+    if !ask.is_anybody() {
+        return Err(Failure::usage(
+            "`--socket` and `--pid` are for a weir on this machine: they go with no URL or login",
+        ));
+    }
+    control::find(&ask.local, source.environment())
 }
 
 /// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 GET (RFC 9112), with TLS or without, enough to ask a running weir how it is. Time and the size of
 //! the answer are bounded.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -249,40 +249,8 @@ impl Base {
         parse_answer(&raw).ok_or_else(|| io::Error::other("the answer is not HTTP"))
     }
 
-    /// Connects and asks for a path; the answer is still to be read. `headers` are lines, each with its `\r\n`.
-    pub(super) fn request(
-        &self,
-        path: &str,
-        accept: &str,
-        headers: &str,
-        patience: Duration,
-    ) -> io::Result<Connection> {
-        self.ask(path, "1.1", accept, headers, clock::now() + patience)
-    }
-
-    /// The same in a version of HTTP, until a moment.
-    pub(super) fn ask(
-        &self,
-        path: &str,
-        version: &str,
-        accept: &str,
-        headers: &str,
-        deadline: Instant,
-    ) -> io::Result<Connection> {
-        let mut connection = self.connect(deadline)?;
-        let request = format!(
-            "GET {}{path} HTTP/{version}\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: weir/{}\r\n{}{headers}Connection: close\r\n\r\n",
-            self.prefix,
-            self.authority(),
-            env!("CARGO_PKG_VERSION"),
-            self.login.header_line()
-        );
-        // One write: a request in pieces may find the connection closed halfway.
-        connection.write_all(request.as_bytes())?;
-        Ok(connection)
-    }
-
-    fn connect(&self, deadline: Instant) -> io::Result<Connection> {
+    /// Connects; everything up to there, and each read and write after it, is over by `deadline`.
+    pub(super) fn connect(&self, deadline: Instant) -> io::Result<Connection> {
         let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
         if let Some(path) = &self.socket {
             let connection = Connection::Local(connect_to(path)?);
@@ -300,6 +268,27 @@ impl Base {
         socket.set_write_timeout(Some(left()))?;
         socket.set_read_timeout(Some(left()))?;
         Connection::over(socket, &self.host, self.tls.as_ref(), self.shown.as_ref())
+    }
+
+    /// Connects and asks for a path; the answer is still to be read. `headers` are lines, each with its `\r\n`.
+    pub(super) fn request(
+        &self,
+        path: &str,
+        accept: &str,
+        headers: &str,
+        patience: Duration,
+    ) -> io::Result<Connection> {
+        let mut stream = self.connect(clock::now() + patience)?;
+        // One write: a request in pieces may find the connection closed halfway.
+        let request = format!(
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: weir/{}\r\n{}{headers}Connection: close\r\n\r\n",
+            self.prefix,
+            self.authority(),
+            env!("CARGO_PKG_VERSION"),
+            self.login.header_line()
+        );
+        stream.write_all(request.as_bytes())?;
+        Ok(stream)
     }
 
     fn authority(&self) -> String {

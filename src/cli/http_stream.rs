@@ -64,8 +64,16 @@ impl Base {
     /// The head of the answer, and what comes behind it.
     fn begin(&self, path: &str) -> io::Result<(String, BufReader<Connection>)> {
         let deadline = clock::now() + PATIENCE;
+        let mut connection = self.connect(deadline)?;
         // In this version the body ends with the connection, and has no chunks.
-        let mut reader = BufReader::new(self.ask(path, "1.0", "application/json", "", deadline)?);
+        let request = format!(
+            "GET {}{path} HTTP/1.0\r\nHost: {}\r\n{}\r\n",
+            self.path(),
+            self.host_header(),
+            self.login_line()
+        );
+        connection.write_all(request.as_bytes())?;
+        let mut reader = BufReader::new(connection);
         let (mut head, mut left) = (Vec::new(), HEAD_BYTES_MAX);
         while !head.ends_with(b"\r\n\r\n") {
             let n = reader.by_ref().take(left).read_until(b'\n', &mut head)? as u64;

@@ -86,6 +86,14 @@ impl Connection {
         Some((shown, version.to_owned()))
     }
 
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Connection::Local(socket) => socket.read(into),
+            Connection::Plain(socket) => socket.read(into),
+            Connection::Tls(stream) => stream.read(into),
+        }
+    }
+
     /// Another handle to a Unix socket, to shut it down from elsewhere.
     pub(super) fn local(&self) -> Option<UnixStream> {
         match self {
@@ -105,11 +113,7 @@ impl Connection {
 
 impl Read for Connection {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Connection::Local(socket) => socket.read(into),
-            Connection::Plain(socket) => socket.read(into),
-            Connection::Tls(stream) => stream.read(into),
-        }
+        Connection::read(self, into)
     }
 }
 

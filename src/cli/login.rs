@@ -25,14 +25,15 @@ pub struct AskArgs {
     #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
     pub who: Credentials,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
+    #[expect(missing_docs, reason = "as above")]
     pub local: SocketArgs,
 }
 
 impl AskArgs {
     /// Whether neither a URL nor a login was given.
     pub(super) fn is_anybody(&self) -> bool {
-        self.url.is_none() && self.who.token_file.is_none() && self.who.cert.is_none()
+        let Credentials { token_file, cert, ca_file, .. } = &self.who;
+        self.url.is_none() && token_file.is_none() && cert.is_none() && ca_file.is_none()
     }
 }
 

@@ -103,11 +103,11 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Top(args)) => top::run(&args, &files, terminal),
+        Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
         Some(Command::Doctor { duration, origin, json, ask }) => {
             doctor::run(&ask, &doctor::Wanted { duration, origin, json }, &files, terminal)
         }
-        Some(Command::Top(args)) => top::run(&args, &files, terminal),
-        Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
         Some(Command::Buffer { what }) => buffer::run(&what, &files),
         Some(Command::List { kind, name }) => list::run(kind, name.as_deref()),
         Some(Command::Init { list: true, .. }) => init::list(),

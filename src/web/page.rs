@@ -28,6 +28,7 @@ const FILES: &[(&str, &str)] = &[
     ("query_parse.js", include_str!("assets/query_parse.js")),
     ("regex.js", include_str!("assets/regex.js")),
     ("render.js", include_str!("assets/render.js")),
+    ("rows.js", include_str!("assets/rows.js")),
     ("sse.js", include_str!("assets/sse.js")),
     ("status.js", include_str!("assets/status.js")),
     ("store.js", include_str!("assets/store.js")),

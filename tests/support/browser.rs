@@ -3,11 +3,11 @@
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard};
 
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{PATIENCE, eventually, free_port, http, installed, skip};
 use logweir::base::clock;

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod curl;
 pub mod http;
 pub mod ingest;
+pub mod nginx;
 pub mod receiver;
 pub mod weir;
 

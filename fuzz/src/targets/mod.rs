@@ -6,6 +6,7 @@ mod config;
 mod disk;
 mod framing;
 mod lines;
+mod query;
 mod requests;
 mod state;
 mod strangers;
@@ -49,6 +50,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("lookup", lines::lookup),
     ("encode_json", lines::encode_json),
     ("terminal", lines::terminal),
+    ("query", query::query),
     ("query_string", requests::query_string),
     ("stream_params", requests::stream_params),
     ("config", config::config),

@@ -81,7 +81,7 @@ pub(super) fn ask(target: &Target, tried: usize, findings: &mut Vec<Finding>) ->
             findings.push(Finding::ok("answer", said));
             return Asked::Stream(Box::new(response));
         }
-        301 | 302 | 303 | 307 | 308 => return redirect(head, tried, findings),
+        301 | 302 | 303 | 307 | 308 => return redirect(head, &target.path, tried, findings),
         _ => {}
     }
     let body = response.body.all(BODY_BYTES_MAX, clock::now() + HEAD_MAX);
@@ -132,7 +132,7 @@ fn is_login(text: &str) -> bool {
         || lower.contains("type=password")
 }
 
-fn redirect(response: &Head, tried: usize, findings: &mut Vec<Finding>) -> Asked {
+fn redirect(response: &Head, asked: &str, tried: usize, findings: &mut Vec<Finding>) -> Asked {
     let status = response.status;
     let Some(to) = response.header("location").map(str::to_owned) else {
         findings.push(Finding::fail("redirect", format!("{status} that does not say where to")));
@@ -153,6 +153,10 @@ fn redirect(response: &Head, tried: usize, findings: &mut Vec<Finding>) -> Asked
         findings
             .push(Finding::fail("redirect", format!("{status} to {to}, and so on: it leads in a circle")));
         return Asked::Nothing;
+    }
+    // The page of a pipeline ends with a slash, which nobody has to know.
+    if to == format!("{asked}/") {
+        return Asked::Path(to);
     }
     let warning = Finding::warn("redirect", format!("{status} to {to}"));
     let cause = "some clients do not follow, and none takes its credentials along to another host";

@@ -50,18 +50,28 @@ pub(super) fn look(source: &ConfigSource) -> Report {
     Report { about: "this machine".to_owned(), proxies: Vec::new(), findings }
 }
 
-/// The nearest directory above that exists.
+/// The path itself, or the nearest one above it that exists.
 fn existing(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.ancestors().find(|path| path.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
+    absolute.ancestors().find(|path| path.exists()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// Whether a file can be made in it.
+fn may_write(directory: &Path) -> Result<(), String> {
+    use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+    if !directory.is_dir() {
+        return Err(format!("{} is no directory", directory.display()));
+    }
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| e.to_string())?;
+    let read_only = statvfs(directory).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if read_only { Err("the file system is read-only".to_owned()) } else { Ok(()) }
 }
 
 fn state(directory: &Path, findings: &mut Vec<Finding>) {
     let there = existing(directory);
     let shown = directory.display();
-    let writable = rustix::fs::access(&there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
-    findings.push(match writable {
-        Ok(()) if there == *directory => Finding::ok("state", format!("{shown} can be written")),
+    findings.push(match may_write(&there) {
+        Ok(()) if directory.is_dir() => Finding::ok("state", format!("{shown} can be written")),
         Ok(()) => Finding::ok("state", format!("{shown} will be made")),
         Err(e) => Finding::fail("state", format!("{shown} cannot be written: {e}"))
             .cause("how far files were read, and disk buffers, are kept there")

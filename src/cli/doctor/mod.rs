@@ -55,22 +55,24 @@ pub fn run(
     Ok(if report.has_failed() { Exit::FAILED } else { Exit::OK })
 }
 
-/// The URL in two: what can be asked, and its query.
-fn parse(url: &str, who: &Credentials) -> Result<(Base, Option<String>), Failure> {
+/// The URL in two: whom to ask, and the path with its query, as it is written.
+fn parse(url: &str, who: &Credentials) -> Result<(Base, String), Failure> {
     let whole = url.split('#').next().unwrap_or_default();
-    let (place, query) = whole.split_once('?').map_or((whole, None), |(place, query)| (place, Some(query)));
-    if query.is_some_and(|query| query.chars().any(|c| c.is_control() || c == ' ')) {
+    let place = whole.split('?').next().unwrap_or_default();
+    let query = &whole[place.len()..];
+    if query.chars().any(|c| c.is_control() || c == ' ') {
         return Err(Failure::usage("the URL holds a character that does not belong there"));
     }
-    Ok((who.on(Base::parse(place)?)?, query.map(str::to_owned)))
+    let base = who.on(Base::parse(place)?)?;
+    let rest = place.split_once("://").map_or(place, |(_, rest)| rest);
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    Ok((base, format!("{path}{query}")))
 }
 
 fn look(url: &str, who: &Credentials, wanted: &Wanted) -> Result<Report, Failure> {
-    let (base, query) = parse(url, who)?;
+    let (base, path) = parse(url, who)?;
     let mut report = Report { about: base.to_string(), proxies: Vec::new(), findings: Vec::new() };
     let Some(address) = reach::reach(&base, &mut report.findings) else { return Ok(report) };
-    let path = format!("{}{}", base.path(), query.map(|query| format!("?{query}")).unwrap_or_default());
-    let path = if path.starts_with('/') { path } else { format!("/{path}") };
     let mut target = Target { base, address, path };
     let mut tried = 0;
     let response = loop {
@@ -86,9 +88,8 @@ fn look(url: &str, who: &Credentials, wanted: &Wanted) -> Result<Report, Failure
                 // Credentials are for the host that was named.
                 let same = url.contains(&format!("://{}", target.base.host_header()));
                 let nobody = Credentials::default();
-                let (base, query) = parse(&url, if same { who } else { &nobody })?;
+                let (base, path) = parse(&url, if same { who } else { &nobody })?;
                 let Some(address) = reach::reach(&base, &mut report.findings) else { return Ok(report) };
-                let path = format!("{}{}", base.path(), query.map(|q| format!("?{q}")).unwrap_or_default());
                 target = Target { path, base, address };
             }
         }

@@ -2,7 +2,7 @@
 //! is read by hand, because a client library would hide what is looked for: the version, the framing, how a stream
 //! ended, and the time of every piece.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -287,26 +287,28 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     /// A server that answers every connection with these bytes, one piece at a time.
-    fn server(pieces: &[&'static [u8]]) -> (Base, SocketAddr) {
+    fn server(pieces: &[&[u8]]) -> (Base, SocketAddr) {
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let pieces = pieces.to_vec();
         std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let _n = socket.read(&mut request).unwrap();
             for piece in pieces {
-                socket.write_all(piece).unwrap();
+                socket.write_all(&piece).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
         (Base::parse(&format!("http://{address}")).unwrap(), address)
     }
 
-    fn body(pieces: &[&'static [u8]]) -> (String, bool) {
+    fn body(pieces: &[&[u8]]) -> (String, bool) {
         let (base, address) = server(pieces);
         let mut response = ask(&base, address, "/", &[], Duration::from_secs(5)).unwrap();
         let mut all = Vec::new();
@@ -334,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        for pieces in [&[&b"SSH-2.0\r\n\r\n"[..]][..], &[b"HTTP/1.1 200"], &[]] {
+        for pieces in [&[&b"SSH-2.0\r\n\r\n"[..]][..], &[&b"HTTP/1.1 200"[..]], &[]] {
             let (base, address) = server(pieces);
             assert!(ask(&base, address, "/", &[], Duration::from_secs(5)).is_err());
         }

@@ -112,10 +112,9 @@ impl<'a> Tail<'a> {
         let mut streams = std::mem::take(&mut self.targets.streams);
         if self.passes_through()
             && let [(file, _)] = &mut streams[..]
+            && let Some(out) = self.show.printer().untouched()?
         {
-            if let Some(out) = self.show.printer().untouched()? {
-                return std::io::copy(file, out).map(drop).map_err(Ended::from);
-            }
+            return std::io::copy(file, out).map(drop).map_err(Ended::from);
         }
         for (file, label) in streams {
             // Unless it is asked for, all of a pipe is shown: nothing of it is there before it comes.

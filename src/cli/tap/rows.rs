@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     const PLAIN: Terminal =
-        Terminal { color_stdout: false, color_stderr: false, stderr_is_terminal: false, width: 80 };
+        Terminal { color_stdout: false, color_stderr: false, stderr_is_terminal: false, width: 110 };
 
     #[test]
     fn lines_are_rows_or_notes() {

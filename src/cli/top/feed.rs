@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEvent, KeyEventKind};
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::model::Status;
 use crate::cli::exit::{Failure, Report};
@@ -76,19 +77,19 @@ fn said(failure: &Failure) -> String {
 }
 
 impl Feed {
-    /// Begins to ask, and to listen for signals and, if `keys`, for keys.
+    /// Begins to ask, and to listen for keys and signals.
     ///
     /// # Errors
     /// When the system has no threads.
-    pub(super) fn start(find: Find) -> std::io::Result<(Feed, Receiver<Event>)> {
+    pub(super) fn start(find: Find, signals: Signals) -> std::io::Result<(Feed, Receiver<Event>)> {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let feed = Feed { sender, find, stop: Arc::default(), tap: None };
         let (asking, find) = (feed.sender.clone(), feed.find.clone());
         feed.spawn("top-status", move |stop| ask_on(&asking, &find, stop))?;
         let keys = feed.sender.clone();
         feed.spawn("top-keys", move |stop| listen(&keys, stop))?;
-        let signals = feed.sender.clone();
-        feed.spawn("top-signals", move |_| drop(catch(&signals)))?;
+        let ending = feed.sender.clone();
+        feed.spawn("top-signals", move |_| signals.report(&ending))?;
         Ok((feed, receiver))
     }
 
@@ -213,19 +214,40 @@ fn listen(sender: &SyncSender<Event>, stop: &AtomicBool) {
     }
 }
 
-/// Waits for a signal that ends programs.
-fn catch(sender: &SyncSender<Event>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let number = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        Ok::<_, std::io::Error>(tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = hang_up.recv() => SignalKind::hangup(),
-        })
-    })?;
-    sender.send(Event::End(number.as_raw_value())).ok();
-    Ok(())
+/// Signals that end programs, caught from the moment this is made.
+pub(super) struct Signals {
+    runtime: Runtime,
+    caught: [Signal; 3],
+}
+
+impl Signals {
+    const KINDS: [fn() -> SignalKind; 3] = [SignalKind::terminate, SignalKind::interrupt, SignalKind::hangup];
+
+    /// Begins to catch them.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub(super) fn catch() -> std::io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let caught = {
+            let _inside = runtime.enter();
+            let [terminate, interrupt, hang_up] = Signals::KINDS;
+            [signal(terminate())?, signal(interrupt())?, signal(hang_up())?]
+        };
+        Ok(Signals { runtime, caught })
+    }
+
+    /// Waits for the first one and reports it.
+    fn report(mut self, sender: &SyncSender<Event>) {
+        let [terminate, interrupt, hang_up] = &mut self.caught;
+        let at = self.runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => 0,
+                _ = interrupt.recv() => 1,
+                _ = hang_up.recv() => 2,
+            }
+        });
+        // Who listened may have gone.
+        sender.send(Event::End(Signals::KINDS[at]().as_raw_value())).ok();
+    }
 }

@@ -28,7 +28,7 @@ use super::http_get::Base;
 use super::terminal::{self, Terminal};
 use crate::base::clock;
 use app::{Action, App};
-use feed::{Event, Feed, Find};
+use feed::{Event, Feed, Find, Signals};
 use screen::Screen;
 use theme::Theme;
 
@@ -119,8 +119,10 @@ fn text(buf: &Buffer) -> Vec<String> {
 }
 
 fn watch(mut app: App, find: Find, theme: &Theme) -> io::Result<Exit> {
+    // Before there is a terminal to give back.
+    let signals = Signals::catch()?;
     let mut screen = Screen::take()?;
-    let (mut feed, events) = Feed::start(find)?;
+    let (mut feed, events) = Feed::start(find, signals)?;
     loop {
         screen.terminal.draw(|frame| {
             let area = frame.area();

@@ -111,7 +111,11 @@ impl Course {
             let filters = course.filters(&planned.filters, |i| at(Spot::Filter(i)));
             let mut sinks = Vec::new();
             for (j, sink) in planned.sinks.iter().enumerate() {
-                let filters = course.filters(&sink.filters, |i| at(Spot::SinkFilter(j, i)));
+                // What decides by `when` comes first, as a filter of its own.
+                let whens = usize::from(sink.filters.first().is_some_and(|f| f.site.type_name == "when"));
+                let filters = course.filters(&sink.filters, |i| {
+                    at(if i < whens { Spot::When(j) } else { Spot::SinkFilter(j, i - whens) })
+                });
                 let made = Work::Sink((sink.sink.make)());
                 let stage = course.stage(at(Spot::Sink(j)), sink.sink.site.type_name, made);
                 let feeds = claims::feeds(&sink.sink.claims);
@@ -165,8 +169,12 @@ impl Course {
             Spot::Source(i) => self.enter(pipeline, Some(i), batch),
             Spot::Whole | Spot::RateLimit => self.enter(pipeline, None, batch),
             Spot::Filter(i) => self.chain(pipeline, i, batch),
-            Spot::Sink(j) => self.sink(pipeline, j, 0, batch),
-            Spot::SinkFilter(j, i) => self.sink(pipeline, j, i, batch),
+            Spot::Sink(j) | Spot::When(j) => self.sink(pipeline, j, 0, batch),
+            Spot::SinkFilter(j, _) => {
+                let filters = &self.pipelines[pipeline].sinks[j].filters;
+                let from = filters.iter().position(|s| self.stages[*s].point == point).unwrap_or(0);
+                self.sink(pipeline, j, from, batch);
+            }
         }
         number
     }

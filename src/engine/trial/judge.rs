@@ -131,7 +131,7 @@ fn dropped(stages: &[Stage], point: Point, reason: Option<&str>, lines: &[Vec<u8
         there.pipeline == point.pipeline
             && match (point.spot, there.spot) {
                 (Spot::Whole, spot) => matches!(spot, Spot::RateLimit | Spot::Filter(_)),
-                (Spot::Sink(sink), Spot::SinkFilter(of, _)) => sink == of,
+                (Spot::Sink(sink), Spot::SinkFilter(of, _) | Spot::When(of)) => sink == of,
                 (spot, other) => spot == other,
             }
     };

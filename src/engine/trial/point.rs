@@ -27,6 +27,8 @@ pub enum Spot {
     Filter(usize),
     /// One of its sinks.
     Sink(usize),
+    /// A sink's `when`.
+    When(usize),
     /// A sink's own filter: which sink, which filter.
     SinkFilter(usize, usize),
 }
@@ -40,6 +42,7 @@ impl Spot {
             Spot::Source(i) => format!("{pipeline}.sources.{i}"),
             Spot::Filter(i) => format!("{pipeline}.filters.{i}"),
             Spot::Sink(j) => format!("{pipeline}.sinks.{j}"),
+            Spot::When(j) => format!("{pipeline}.sinks.{j}.when"),
             Spot::SinkFilter(j, i) => format!("{pipeline}.sinks.{j}.filters.{i}"),
         }
     }
@@ -95,21 +98,25 @@ impl Points {
                 prefixes.extend(
                     (sinks.iter().filter(|s| *s == &sinks[j]).count() == 1).then(|| sinks[j].to_owned()),
                 );
-                for prefix in prefixes {
-                    for sink in ["sinks", "sink"] {
-                        let prefix = format!("{name}.{sink}.{prefix}");
-                        let spot = |i| at(Spot::SinkFilter(j, i));
-                        points.components(&prefix, &own, ComponentKind::Filter, spot);
+                for (prefix, sink) in prefixes.iter().flat_map(|p| [(p, "sinks"), (p, "sink")]) {
+                    let prefix = format!("{name}.{sink}.{prefix}");
+                    if table.get("when").is_some() {
+                        points.add(format!("{prefix}.when"), at(Spot::When(j)));
                     }
+                    let spot = |i| at(Spot::SinkFilter(j, i));
+                    points.components(&prefix, &own, ComponentKind::Filter, spot);
                 }
-                for (i, type_name) in own.iter().enumerate() {
+                let mut numbered = |type_name: &str, spot: Spot| {
                     for kind in ["filters", "filter"] {
-                        for end in [String::new(), format!(".{type_name}")] {
-                            points.alias(format!("{name}.{kind}.{number}{end}"), at(Spot::SinkFilter(j, i)));
-                        }
+                        points.alias(format!("{name}.{kind}.{number}"), at(spot));
+                        points.alias(format!("{name}.{kind}.{number}.{type_name}"), at(spot));
                     }
                     number += 1;
+                };
+                if table.get("when").is_some() {
+                    numbered("when", Spot::When(j));
                 }
+                own.iter().enumerate().for_each(|(i, type_name)| numbered(type_name, Spot::SinkFilter(j, i)));
             }
         }
         points
@@ -210,7 +217,7 @@ mod tests {
         rate_limit = { events_per_second = 5 }
         sources = [{ type = 'stdin' }]
         filters = [{ type = 'level' }, { type = 'sample' }, { type = 'level' }]
-        sinks = [{ type = 'null' }, { type = 'file', filters = [{ type = 'include' }, { type = 'level' }] }]";
+        sinks = [{ type = 'null' }, { type = 'file', when = 'x', filters = [{ type = 'include' }, { type = 'level' }] }]";
 
     fn find(name: &str) -> Result<Spot, String> {
         let mut diags = Diagnostics::new();
@@ -237,7 +244,9 @@ mod tests {
             ("app.sinks.file", Spot::Sink(1)),
             ("app.sinks.1.filters.0", Spot::SinkFilter(1, 0)),
             ("app.sinks.file.filters.level", Spot::SinkFilter(1, 1)),
-            ("app.filter.4.level", Spot::SinkFilter(1, 1)),
+            ("app.filter.5.level", Spot::SinkFilter(1, 1)),
+            ("app.sinks.file.when", Spot::When(1)),
+            ("app.filter.3.when", Spot::When(1)),
         ] {
             assert_eq!(find(name), Ok(spot), "{name}");
         }
@@ -251,7 +260,7 @@ mod tests {
         );
         assert_eq!(
             find("app.filters.3.sample").unwrap_err(),
-            "nothing is called `app.filters.3.sample`; expected `app`, `app.sources.0`, `app.rate_limit`, `app.filters.0`, `app.filters.1`, `app.filters.2`, `app.sinks.0`, `app.sinks.1`, `app.sinks.1.filters.0` or `app.sinks.1.filters.1`"
+            "nothing is called `app.filters.3.sample`; expected `app`, `app.sources.0`, `app.rate_limit`, `app.filters.0`, `app.filters.1`, `app.filters.2`, `app.sinks.0`, `app.sinks.1`, `app.sinks.1.when`, `app.sinks.1.filters.0` or `app.sinks.1.filters.1`"
         );
         assert_eq!(
             find("app.sink.2").unwrap_err(),

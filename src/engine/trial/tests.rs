@@ -258,3 +258,32 @@ outputs = [{ lines = ["x", "y", "z", "w"] }]"#;
     let late = report.stages.iter().find(|stage| stage.at == "a.filters.0").unwrap();
     assert_eq!(late.fates, [(0, Fate::Passed), (1, Fate::Passed), (3, Fate::Passed)]);
 }
+
+#[test]
+fn a_sink_takes_what_its_when_says() {
+    let config = r#"
+[[pipelines]]
+name = "a"
+sources = [{ type = "stdin" }]
+sinks = [
+  { type = "null", when = "level:error AND NOT healthz", filters = [{ type = "sample", one_in = 2 }] },
+  { type = "console", when = "timestamp:>now-15m" },
+]
+[[tests]]
+name = "t"
+now = "2026-11-21T10:00:00Z"
+inputs = [
+  { lines = ["ERROR a", "INFO b", "ERROR healthz", "2026-11-21T09:44:00Z ERROR c", "2026-11-21T09:46:00Z ERROR d"] },
+  { at = "a.sinks.0.filters.0", lines = ["INFO e"] },
+]
+outputs = [
+  { at = "a.sinks.null.when", lines = ["ERROR a", "2026-11-21T09:44:00Z ERROR c", "2026-11-21T09:46:00Z ERROR d"] },
+  { at = "a.sinks.0", lines = ["ERROR a", "2026-11-21T09:46:00Z ERROR d"] },
+  { at = "a.sinks.console", count = 4, lacks = ["ERROR c"] },
+]
+drops = [
+  { at = "a.sinks.0.when", lines = ["INFO b", "ERROR healthz"] },
+  { at = "a.sinks.0", count = 4, reason = "filtered" },
+]"#;
+    assert_eq!(differences(config).unwrap(), [[""; 0]]);
+}

@@ -2,7 +2,7 @@
 // said about all that.
 
 import { $, button, element, stored } from "./dom.js";
-import { NARROW } from "./page.js";
+import { NARROW } from "./rows.js";
 import { copyRows, copyText, download } from "./export.js";
 
 const FIELDS_LISTED = 60;

@@ -10,6 +10,7 @@ import { stamp, timeText } from "./time.js";
 
 const JSON_CHARS_MAX = 200000;
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/g;
+const OWN = new Set(["level", "timestamp", "source", "pipeline", "message"]);
 const TABS = [["fields", "Fields"], ["json", "JSON"], ["line", "Line"], ["context", "Context"]];
 
 export class Details {
@@ -99,7 +100,9 @@ export class Details {
     const found = all(line);
     for (const [name, value] of found) {
       const reachable = /^[A-Za-z_@$][\w@$./-]*$/.test(name) && value !== undefined;
-      add(name, value ?? "", reachable ? `${name}:${quoted(value)}` : "", reachable);
+      // Names with a meaning of their own are the line's own keys behind a dot.
+      const asked = OWN.has(name) ? "." + name : name;
+      add(name, value ?? "", reachable ? `${asked}:${quoted(value)}` : "", reachable);
     }
     if (!found.length || !line.trimStart().startsWith("{")) add("line", line);
     return table;

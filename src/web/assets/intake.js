@@ -9,11 +9,12 @@ import { parseTime } from "./time.js";
 const MERGE_WAIT = 150, MERGE_MAX = 600; // milliseconds that history of several pipelines is put in order
 
 export class Intake {
-  constructor(capacity, { histogram, kept, came }) {
+  constructor(capacity, { histogram, kept, came, full }) {
     this.waiting = new Store(capacity);
     this.kept = kept; // the store rows go to in the end
     this.histogram = histogram;
-    this.came = came;
+    this.came = came; // told of rows; with `true`, of changes among those kept
+    this.full = full; // told that there is no more room for rows to wait
     this.last = new Map(); // pipeline -> { epoch, seq } of its newest row
     this.names = [];
     this.epoch = ""; // of the run that the server is in
@@ -75,6 +76,7 @@ export class Intake {
   }
 
   add(row) {
+    if (this.waiting.count === this.waiting.capacity) this.full();
     if (this.waiting.count === this.waiting.capacity) this.letGo += 1;
     this.waiting.push(row);
     this.came(false);

@@ -1,40 +1,25 @@
-// What the page is: rows kept, rows shown, the filter they pass, and the one loop that draws, at most once a frame. What
-// users do comes in as methods; the other modules are told what they need.
+// What the page is: its rows, the filter they pass, the stream they come by, and the one loop that draws, at most once a
+// frame. What users do comes in as methods; the other modules are told what they need.
 
 import { Details } from "./details.js";
 import { Histogram } from "./histogram.js";
-import { Intake } from "./intake.js";
 import { List } from "./list.js";
-import { Renderer, SeenFields } from "./render.js";
-import { NOTE, Store, epochs, pipelines, sources } from "./store.js";
+import { Renderer } from "./render.js";
+import { NARROW, Rows } from "./rows.js";
+import { NOTE, epochs, pipelines } from "./store.js";
 import { Stream } from "./stream.js";
-import { View } from "./view.js";
 import { compile } from "./query.js";
-import { isToday } from "./time.js";
-import { $, events, number, say, stored } from "./dom.js";
+import { $, number, say, stored } from "./dom.js";
 import * as url from "./url.js";
 
-export const KEPT = 100000; // rows
-// Where there is little room, a row's message stands below its columns.
-export const NARROW = matchMedia("(max-width: 640px)");
 const TAIL = 2000; // rows of history asked for
 const ALL = 1000000;
-const TAKEN_MAX = 4000; // rows taken in per frame
-const CHECK_BUDGET = 8; // milliseconds of checking kept rows against a new filter, per frame
 const DRAW_SHARE = 3; // of the time, a third at most goes into drawing
-const WRAPPED_LINES = 8;
 
-export class Page {
+export class Page extends Rows {
   constructor() {
+    super(new Histogram($("histogram")));
     this.want = url.read();
-    this.store = new Store(KEPT);
-    this.view = new View(KEPT);
-    this.histogram = new Histogram($("histogram"));
-    this.intake = new Intake(KEPT, { histogram: this.histogram, kept: this.store, came: (gone) => this.came(gone) });
-    this.seen = new SeenFields(200);
-    this.open = new Set();
-    this.active = -1;
-    this.selection = null;
     this.paused = false;
     this.applied = { q: "", level: "" };
     this.query = compile("", "");
@@ -53,9 +38,7 @@ export class Page {
       refused: (problem, wish) => this.refused(problem, wish),
     });
     this.listeners = new Set();
-    this.checking = null;
     this.drawAfter = 0;
-    this.evicted = 0;
     this.frame = 0;
     new ResizeObserver(() => { this.list.resized(); this.measureText(); }).observe($("log"));
   }
@@ -71,11 +54,12 @@ export class Page {
 
   // ---- the stream
 
-  // Begins anew, with other pipelines or for the first time.
+  // Begins anew, with other pipelines or for the first time. Where only some are added, what is kept stays.
   start(names, ownFormat) {
+    const grows = this.names?.every((name) => names.includes(name)) ?? false;
     this.names = names;
     this.ownFormat = ownFormat;
-    this.connect({ q: this.want.q, level: this.want.level }, true);
+    this.connect({ q: this.want.q, level: this.want.level }, !grows, true);
   }
 
   // Shows other rows. What is kept is checked here; what comes is chosen by the server.
@@ -84,7 +68,7 @@ export class Page {
     this.connect({ q: this.want.q, level: this.want.level }, false);
   }
 
-  connect(filter, fresh) {
+  connect(filter, fresh, again = fresh) {
     const params = new URLSearchParams({ p: this.names.join(",") });
     if (filter.q) params.set("q", filter.q);
     if (filter.level) params.set("level", filter.level);
@@ -92,7 +76,7 @@ export class Page {
     const query = compile(filter.q, filter.level);
     // Rows that were hidden so far are not here: they come again, from the history. So does everything where only the
     // server can tell which rows are wanted.
-    const replays = fresh || this.applied.q !== "" || this.applied.level !== "" || query.undecided !== "" || !this.stream.lastId;
+    const replays = again || this.applied.q !== "" || this.applied.level !== "" || query.undecided !== "" || !this.stream.lastId;
     const tail = this.want.at ? ALL : TAIL;
     this.stream.open({ params, filter, query, fresh, replays, names: this.names, id: replays ? "" : this.stream.lastId, tail });
   }
@@ -128,101 +112,6 @@ export class Page {
     if (state.textContent === text && state.dataset.state === name) return;
     state.dataset.state = name;
     state.textContent = text;
-  }
-
-  // ---- rows
-
-  came(gone) {
-    if (gone) this.forgotten = true;
-    this.wake();
-  }
-
-  // Whether new rows have to wait: while paused, and where they would push out what is being looked at.
-  get holding() { return this.paused || (!this.list.following && this.store.count >= KEPT); }
-
-  pump() {
-    const { store, view } = this;
-    const { waiting } = this.intake;
-    if (this.forgotten) this.rebuild();
-    if (this.holding) return;
-    if (this.intake.letGo) {
-      const text = `${events(this.intake.letGo)} let go while this page was paused`;
-      this.intake.letGo = 0;
-      this.add(store.push({ time: Date.now(), seq: 0, level: 0, pipeline: 0, source: 0, epoch: 0, kind: NOTE, line: text }));
-    }
-    for (let count = Math.min(TAKEN_MAX, waiting.count); count > 0; count -= 1) {
-      if (store.count === KEPT) this.evicted += 1;
-      const row = store.take(waiting);
-      if (store.hit[store.slot(row)] === 0) this.checkRow(row);
-      if (store.hit[store.slot(row)] === 1) this.add(row);
-      if (row % 50 === 0) this.seen.look(store.line[store.slot(row)].slice(0, 10000));
-    }
-    view.evict(store.first);
-    if (this.open.size) for (const row of this.open) if (row < store.first) this.open.delete(row);
-    if (waiting.count) this.wake();
-  }
-
-  add(row) {
-    const at = this.store.slot(row);
-    if (!this.look.showSource && this.store.source[at] && sources.names.length > 2) this.setLook({ showSource: true });
-    if (!this.renderer.dated && !isToday(this.store.time[at])) { this.renderer.dated = true; this.list.refill(); this.dressed(); }
-    this.view.push(row, this.heightOf(row));
-  }
-
-  rebuild() {
-    this.forgotten = false;
-    for (const row of this.open) if (!this.store.has(row)) this.open.delete(row);
-    this.view.rebuild(this.store, (row) => this.heightOf(row));
-    this.list.refill();
-    this.wake();
-  }
-
-  clear() {
-    this.store.clear();
-    this.intake.clear();
-    this.open.clear();
-    this.active = -1;
-    this.selection = null;
-    this.checking = null;
-    this.histogram.clear();
-    this.evicted = 0;
-    this.rebuild();
-    this.controls();
-  }
-
-  // Checks kept rows against a new filter, the newest first, some in every frame.
-  check() {
-    const { store } = this;
-    const { waiting } = this.intake;
-    for (let row = store.first; row < store.next; row += 1) if (store.kind[store.slot(row)] !== NOTE) store.hit[store.slot(row)] = 0;
-    for (let row = waiting.first; row < waiting.next; row += 1) if (waiting.kind[waiting.slot(row)] !== NOTE) waiting.hit[waiting.slot(row)] = 0;
-    this.checking = { next: store.next - 1, shown: performance.now() };
-    this.forgotten = true;
-    this.wake();
-  }
-
-  checkRow(row) {
-    const at = this.store.slot(row);
-    this.store.hit[at] = this.query.test(this.store, at) ? 1 : 2;
-  }
-
-  checkSome() {
-    const { checking, store } = this;
-    const end = performance.now() + CHECK_BUDGET;
-    while (checking.next >= store.first) {
-      for (let count = 100; count > 0 && checking.next >= store.first; count -= 1) {
-        if (store.has(checking.next) && store.hit[store.slot(checking.next)] === 0) this.checkRow(checking.next);
-        checking.next -= 1;
-      }
-      if (performance.now() > end) break;
-    }
-    const done = checking.next < store.first;
-    if (done) this.checking = null;
-    if (done || performance.now() - checking.shown > 200) {
-      checking.shown = performance.now();
-      this.rebuild();
-    }
-    this.wake();
   }
 
   // ---- drawing
@@ -265,25 +154,6 @@ export class Page {
     if ($("kept").textContent !== kept) $("kept").textContent = kept;
   }
 
-  heightOf(row) {
-    const { store, look, metrics } = this;
-    if (this.open.has(row)) return 320; // measured once it is in sight
-    const above = NARROW.matches ? 20 : 0;
-    if (!look.wrap) return metrics.line + above;
-    const length = store.line[store.slot(row)].length;
-    return above + metrics.line * Math.max(1, Math.min(WRAPPED_LINES, Math.ceil(length / metrics.columns)));
-  }
-
-  // How wide a character is and how many fit: what heights are guessed from before rows are seen.
-  measureText() {
-    const probe = $("probe").getBoundingClientRect();
-    const before = this.metrics?.columns;
-    const head = $("head").querySelector(".message")?.clientWidth || $("log").clientWidth;
-    this.metrics = { line: Math.round(probe.height), columns: Math.max(10, Math.floor(head / (probe.width / 10))) };
-    if (this.look.wrap && before !== this.metrics.columns) this.view.reheight((row) => this.heightOf(row));
-    this.wake();
-  }
-
   // ---- what users do
 
   pause(yes, quiet = false) {
@@ -297,12 +167,6 @@ export class Page {
 
   lastShown() {
     return this.view.count ? this.view.at(this.list.following ? this.view.count - 1 : this.view.position(this.list.anchor)) : -1;
-  }
-
-  idOf(row) {
-    if (!this.store.has(row)) return "";
-    const at = this.store.slot(row);
-    return `${pipelines.names[this.store.pipeline[at]]}:${epochs.names[this.store.epoch[at]]}-${this.store.seq[at]}`;
   }
 
   // Goes to the event that the address names, once the history is here.

@@ -2,7 +2,7 @@
 //! and goes on behind the last event, so that nothing is lost or repeated; what history could not keep is told.
 
 use std::fmt::Write;
-use std::io::{self, Read};
+use std::io;
 use std::time::Duration;
 
 use super::envelope::Opener;
