@@ -30,11 +30,11 @@ fn pairing() -> Pairing {
 }
 
 fn exchanges(events: &[TraceEvent]) -> Vec<&Exchange> {
-    let exchange = |event| match event {
+    let exchanges = events.iter().filter_map(|event| match event {
         TraceEvent::Exchange(exchange) => Some(exchange),
         _ => None,
-    };
-    events.iter().filter_map(exchange).collect()
+    });
+    exchanges.collect()
 }
 
 #[test]
