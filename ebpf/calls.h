@@ -101,7 +101,7 @@ INLINE __u32 message_index(struct call *call, __s64 moved, int sending)
 INLINE int buffers_of(struct buffers *buffers, struct call *call, int sending, __s64 moved)
 {
 	__u64 message = call->second;
-	buffers->single = 0;
+	buffers->single = buffers->iov = buffers->count = 0;
 	switch (call->number) {
 	case CALL_READ:
 	case CALL_WRITE:

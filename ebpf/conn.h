@@ -111,7 +111,7 @@ INLINE void closed(struct sock *sk, __u64 now)
 			tell(connection, sk, CONNECTION_FAILED, READ(sk, sk_err), now);
 	} else {
 		/* One that nobody accepted is its listener's, if that is in scope. */
-		if (!connection->owned && !owner_in_scope(&connection->owner))
+		if (!connection->owned && connection->owner.out_of_scope)
 			connection->ignored = 1;
 		if (!connection->ignored && ((want & WANT_TCP) || connection->announced))
 			tell(connection, sk, CONNECTION_CLOSED, READ(sk, sk_err), now);
@@ -200,11 +200,11 @@ int conn_accept_call(__u64 *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__s64 fd = ctx[1];
 #if defined(__TARGET_ARCH_x86)
-	__u64 call = READ(regs, orig_ax);
+	__u64 call = regs->orig_ax;
 	if (call != 43 && call != 288)
 		return 0;
 #else
-	__s32 call = READ(regs, syscallno);
+	__s32 call = regs->syscallno;
 	if (call != 202 && call != 242)
 		return 0;
 #endif

@@ -159,7 +159,9 @@ INLINE void plain_text(struct connection *connection, struct sock *sk, struct da
 	__u8 now = protocol_after(connection, known, slot->bytes, moved->captured);
 	if (now == PROTOCOL_HTTP1) {
 		infer_role(connection, slot->bytes, moved->captured, moved->direction);
-		emit_data(connection, sk, slot, moved);
+		/* Plain requests are read in any case: TLS may follow a CONNECT. */
+		if (tls || (want & WANT_HTTP))
+			emit_data(connection, sk, slot, moved);
 		now = protocol_next(connection, slot->bytes, moved->captured);
 	} else if (now == PROTOCOL_HTTP2 && known == PROTOCOL_UNKNOWN) {
 		count(COUNT_HTTP2);

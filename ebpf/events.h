@@ -34,7 +34,7 @@ struct owner {
 	__u64 cgroup;	 /* id in the unified hierarchy */
 	__u64 started_ns; /* monotonic start of the process: with pid, it names a process for good */
 	__u32 pid_namespace;
-	__u32 pad;
+	__u32 out_of_scope; /* decided while the process itself is at work: its cgroups are not known later */
 	char comm[16];
 	__u64 reserved;
 };

@@ -30,6 +30,13 @@ INLINE struct connection *adopt(struct sock *sk, __u64 now)
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
+/* A worker of io_uring does what another thread asked for: its registers tell nothing. */
+INLINE int is_in_call(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	return !(READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER));
+}
+
 /* Sockets of the kernel itself (network file systems) have no file, and their data is not the caller's. */
 INLINE int is_users(struct sock *sk)
 {
@@ -72,7 +79,8 @@ INLINE void moved_on_socket(struct sock *sk, __s64 ret, int flags, int direction
 			link_tls(connection, key);
 		return;
 	}
-	int reachable = read_call(&call, regs) && buffers_of(&buffers, &call, direction == DIRECTION_SENT, ret);
+	int reachable = is_in_call() && read_call(&call, regs) &&
+			buffers_of(&buffers, &call, direction == DIRECTION_SENT, ret);
 	if (ret <= 0)
 		return;
 	struct data_slot *slot = take_slot();

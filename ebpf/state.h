@@ -17,7 +17,7 @@ enum scope_bits { SCOPE_PID = 1, SCOPE_COMM = 2, SCOPE_PORT = 4, SCOPE_CGROUP = 
 
 enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
-enum { PF_KTHREAD = 0x200000 };
+enum { PF_IO_WORKER = 0x10, PF_KTHREAD = 0x200000 };
 enum { CGROUP_LEVELS_MAX = 8 };
 
 enum protocol { PROTOCOL_UNKNOWN = 0, PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_TLS, PROTOCOL_OTHER };
@@ -172,34 +172,6 @@ INLINE __u64 next_id(void)
 	return ((count(COUNT_IDS) + 1) << 12) | (bpf_get_smp_processor_id() & 0xfff);
 }
 
-INLINE void current_owner(struct owner *owner)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 both = bpf_get_current_pid_tgid();
-	struct task_struct *leader = READ(task, group_leader);
-	struct pid *pid = READ(leader, thread_pid);
-	struct upid inner = {};
-
-	owner->pid = both >> 32;
-	owner->tid = both;
-	owner->uid = bpf_get_current_uid_gid();
-	owner->cgroup = bpf_get_current_cgroup_id();
-	owner->started_ns = READ(leader, start_time);
-	owner->pad = 0;
-	owner->reserved = 0;
-	bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), __builtin_preserve_access_index(&leader->comm));
-	__u64 level = READ(pid, level) & 31;
-	struct upid *numbers = __builtin_preserve_access_index(&pid->numbers[0]);
-	bpf_probe_read_kernel(&inner, sizeof(inner), (void *)numbers + level * sizeof(struct upid));
-	owner->pid_inner = inner.nr;
-	owner->pid_namespace = READ(inner.ns, ns.inum);
-}
-
-INLINE int is_self(const struct owner *owner)
-{
-	return owner->pid_namespace == self_pid_namespace && owner->pid_inner == self_pid_inner;
-}
-
 INLINE int cgroup_in_scope(__u64 cgroup)
 {
 	if (bpf_map_lookup_elem(&scope_cgroups, &cgroup))
@@ -233,12 +205,56 @@ INLINE int owner_in_scope(struct owner *owner)
 	return 1;
 }
 
+INLINE void current_owner(struct owner *owner)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u64 both = bpf_get_current_pid_tgid();
+	struct task_struct *leader = READ(task, group_leader);
+	struct pid *pid = READ(leader, thread_pid);
+	struct upid inner = {};
+
+	owner->pid = both >> 32;
+	owner->tid = both;
+	owner->uid = bpf_get_current_uid_gid();
+	owner->cgroup = bpf_get_current_cgroup_id();
+	owner->started_ns = READ(leader, start_time);
+	owner->reserved = 0;
+	bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), __builtin_preserve_access_index(&leader->comm));
+	__u64 level = READ(pid, level) & 31;
+	struct upid *numbers = __builtin_preserve_access_index(&pid->numbers[0]);
+	bpf_probe_read_kernel(&inner, sizeof(inner), (void *)numbers + level * sizeof(struct upid));
+	owner->pid_inner = inner.nr;
+	owner->pid_namespace = READ(inner.ns, ns.inum);
+	owner->out_of_scope = !owner_in_scope(owner);
+}
+
+INLINE int is_self(const struct owner *owner)
+{
+	return owner->pid_namespace == self_pid_namespace && owner->pid_inner == self_pid_inner;
+}
+
 INLINE int port_in_scope(struct tuple *tuple)
 {
 	__u16 local = tuple->local_port, remote = tuple->remote_port;
 	if (!(scope & SCOPE_PORT))
 		return 1;
 	return bpf_map_lookup_elem(&scope_ports, &local) || bpf_map_lookup_elem(&scope_ports, &remote);
+}
+
+/* The key of a connection for both of its ends: mapped IPv4 (::ffff:a.b.c.d) is IPv4, so that the two ends of a
+ * connection between an IPv6 socket and an IPv4 one agree. */
+INLINE void plain_address(__u8 *to, const __u8 *from, __u16 family)
+{
+	const __u32 *words = (const __u32 *)from;
+	__u32 *out = (__u32 *)to;
+	out[0] = words[0];
+	out[1] = words[1];
+	out[2] = words[2];
+	out[3] = words[3];
+	if (family == AF_INET6 && words[0] == 0 && words[1] == 0 && words[2] == 0xffff0000) {
+		out[0] = words[3];
+		out[1] = out[2] = out[3] = 0;
+	}
 }
 
 INLINE int peer_excluded(struct tuple *tuple)
@@ -249,7 +265,7 @@ INLINE int peer_excluded(struct tuple *tuple)
 	key.port = tuple->remote_port;
 	if (bpf_map_lookup_elem(&excluded_peers, &key))
 		return 1;
-	__builtin_memcpy(key.address, tuple->remote, sizeof(key.address));
+	plain_address(key.address, tuple->remote, tuple->family);
 	if (bpf_map_lookup_elem(&excluded_peers, &key))
 		return 1;
 	key.port = 0;
@@ -272,22 +288,6 @@ INLINE void tuple_of(struct tuple *tuple, struct sock *sk)
 				      __builtin_preserve_access_index(&sk->__sk_common.skc_rcv_saddr));
 		bpf_probe_read_kernel(tuple->remote, 4,
 				      __builtin_preserve_access_index(&sk->__sk_common.skc_daddr));
-	}
-}
-
-/* The key of a connection for both of its ends: mapped IPv4 (::ffff:a.b.c.d) is IPv4, so that the two ends of a
- * connection between an IPv6 socket and an IPv4 one agree. */
-INLINE void plain_address(__u8 *to, const __u8 *from, __u16 family)
-{
-	const __u32 *words = (const __u32 *)from;
-	__u32 *out = (__u32 *)to;
-	out[0] = words[0];
-	out[1] = words[1];
-	out[2] = words[2];
-	out[3] = words[3];
-	if (family == AF_INET6 && words[0] == 0 && words[1] == 0 && words[2] == 0xffff0000) {
-		out[0] = words[3];
-		out[1] = out[2] = out[3] = 0;
 	}
 }
 
@@ -338,7 +338,7 @@ INLINE void decide(struct connection *connection)
 		return;
 	}
 	connection->ignored = is_own_peer(&connection->tuple) || peer_excluded(&connection->tuple) ||
-			      !owner_in_scope(&connection->owner) || !port_in_scope(&connection->tuple);
+			      connection->owner.out_of_scope || !port_in_scope(&connection->tuple);
 }
 
 INLINE void tell(struct connection *connection, struct sock *sk, __u8 event, __u32 error, __u64 now)

@@ -98,11 +98,14 @@ INLINE void written(struct pt_regs *regs, __s64 ret)
 		return;
 	if (call.fd != 1 && call.fd != 2)
 		return;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	if ((scope & SCOPE_PID) && !bpf_map_lookup_elem(&scope_pids, &pid))
+		return;
 	struct output_slot *slot = take_output_slot();
 	if (!slot)
 		return;
 	current_owner(&slot->record.owner);
-	if (!is_self(&slot->record.owner) && owner_in_scope(&slot->record.owner) &&
+	if (!is_self(&slot->record.owner) && !slot->record.owner.out_of_scope &&
 	    buffers_of(&buffers, &call, 1, ret)) {
 		slot->record.fd = call.fd;
 		slot->record.total = ret;
@@ -113,10 +116,23 @@ INLINE void written(struct pt_regs *regs, __s64 ret)
 	slot->taken = 0;
 }
 
+/* Reads the registers directly, as only programs with typed arguments may. */
+INLINE int is_output_call(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (regs->orig_ax == CALL_WRITE || regs->orig_ax == CALL_WRITEV) && regs->di - 1 < 2;
+#else
+	return (regs->syscallno == CALL_WRITE || regs->syscallno == CALL_WRITEV) && regs->orig_x0 - 1 < 2;
+#endif
+}
+
 SEC("tp_btf/sys_exit")
 int stdio_written(__u64 *ctx)
 {
-	written((struct pt_regs *)ctx[0], ctx[1]);
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	/* Every call of every process ends here: most go on their way at once. */
+	if (is_output_call(regs))
+		written(regs, ctx[1]);
 	return 0;
 }
 

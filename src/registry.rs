@@ -25,6 +25,7 @@ pub static COMPONENTS: &[Descriptor] = &[
     Descriptor::filter::<filters::sample::Sample>(),
     Descriptor::filter::<filters::throttle::Throttle>(),
     Descriptor::filter::<filters::dedupe::Dedupe>(),
+    Descriptor::filter::<filters::correlate::Correlate>(),
     Descriptor::sink::<sinks::console::Console>(),
     Descriptor::sink::<sinks::http::Http>(),
     Descriptor::sink::<sinks::tcp::Tcp>(),

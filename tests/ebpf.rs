@@ -228,6 +228,96 @@ fn excluded_peers_and_other_ports_are_left_out() {
     traced.end();
 }
 
+/// What a handler prints carries the trace of the request it handles.
+#[test]
+fn a_printed_line_carries_the_trace_of_its_request() {
+    let Some(place) = possible("correlate") else { return };
+    let server = Program::start(&["server.py"]);
+    let config = format!(
+        "[[pipelines]]\nname = \"k\"\n[[pipelines.sources]]\ntype = \"ebpf\"\ncapture = [\"http\", \"stdio\"]\n\
+         scope = {{ pid = [{}] }}\n[[pipelines.filters]]\ntype = \"correlate\"\n",
+        server.id()
+    );
+    let mut traced = Traced::start_config(&place, &config);
+    let header = format!("traceparent: {TRACE}");
+    curl(&["-H", &header, &format!("http://127.0.0.1:{}/with", server.port)]);
+    curl(&[&format!("http://127.0.0.1:{}/without", server.port)]);
+    let line = &traced.rows(1, |row| row["message"] == "handling /with")[0];
+    assert_eq!((&line["trace_id"], &line["span_id"]), (&TRACE[3..35].into(), &TRACE[36..52].into()));
+    assert_eq!(
+        (&line["path"], &line["method"], &line["correlation"]),
+        (&"/with".into(), &"GET".into(), &"thread".into())
+    );
+    let line = &traced.rows(1, |row| row["message"] == "handling /without")[0];
+    assert_eq!((line.get("trace_id"), &line["path"]), (None, &"/without".into()), "an id is never made up");
+    traced.end();
+}
+
+#[test]
+fn two_requests_on_one_thread_are_ambiguous() {
+    let Some(place) = possible("ambiguous") else { return };
+    let server = Program::start(&["asyncio_plain.py"]);
+    let config = format!(
+        "[[pipelines]]\nname = \"k\"\n[[pipelines.sources]]\ntype = \"ebpf\"\ncapture = [\"http\", \"stdio\"]\n\
+         scope = {{ pid = [{}] }}\n[[pipelines.filters]]\ntype = \"correlate\"\n",
+        server.id()
+    );
+    let mut traced = Traced::start_config(&place, &config);
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", server.port);
+    let header = format!("traceparent: {TRACE}");
+    // Both begin well before either answers.
+    curl(&["-Z", "-H", &header, &url("/first"), &url("/second")]);
+    let lines = traced.rows(2, |row| row["event"] == "stdout");
+    // The first line is written with both in flight; by the second, the first may have been answered.
+    assert_eq!(lines[0]["correlation"], "ambiguous", "{lines:?}");
+    assert!(lines[0].get("trace_id").is_none() && lines[0].get("path").is_none());
+    for line in &lines {
+        let own = line["message"].as_str().unwrap().strip_prefix("handling ").unwrap();
+        assert!(line.get("path").is_none_or(|path| path == own), "a wrong request: {line}");
+    }
+    curl(&["-H", &header, &url("/alone")]);
+    let line = &traced.rows(1, |row| row["message"] == "handling /alone")[0];
+    assert_eq!((&line["trace_id"], &line["correlation"]), (&TRACE[3..35].into(), &"thread".into()));
+    traced.end();
+}
+
+/// The line comes by way of a file, and names its process.
+#[test]
+fn lines_of_a_log_file_are_joined_by_their_pid() {
+    let Some(place) = possible("log file") else { return };
+    let script = "import datetime, http.server, os, sys\nlog = open(sys.argv[1], 'a', buffering=1)\n\
+        class H(http.server.BaseHTTPRequestHandler):\n  def do_GET(self):\n   \
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='milliseconds')\n   \
+        log.write(f'{now} INFO pid={os.getpid()} handling {self.path}\\n')\n   \
+        self.send_response(200)\n   self.end_headers()\n  def log_message(self, *a): pass\n\
+        s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), H)\nprint(s.server_address[1], flush=True)\ns.serve_forever()";
+    let log = place.path("app.log");
+    let server = Program::command(&["-c", script, log.to_str().unwrap()]);
+    let config = format!(
+        "[[pipelines]]\nname = \"k\"\n[[pipelines.sources]]\ntype = \"ebpf\"\ncapture = [\"http\"]\n\
+         scope = {{ pid = [{}] }}\n[[pipelines.sinks]]\ntype = \"null\"\n[[pipelines]]\nname = \"app\"\n\
+         [[pipelines.sources]]\ntype = \"file\"\npath = \"{}\"\n[[pipelines.filters]]\ntype = \"correlate\"\n\
+         [[pipelines.filters]]\ntype = \"include\"\npatterns = [\"correlation=pid_single\"]\n\
+         [[pipelines.sinks]]\ntype = \"file\"\npath = \"{}\"\n",
+        server.id(),
+        log.display(),
+        place.path("joined.log").display()
+    );
+    let traced = Traced::start_config(&place, &config);
+    let header = format!("traceparent: {TRACE}");
+    curl(&["-H", &header, &format!("http://127.0.0.1:{}/logged", server.port)]);
+    let joined = support::eventually("the joined line", || {
+        let text = String::from_utf8(place.read("joined.log")).unwrap();
+        text.contains("handling /logged").then_some(text)
+    });
+    assert!(joined.contains(&format!(
+        "trace_id={} span_id={} method=GET path=/logged",
+        &TRACE[3..35],
+        &TRACE[36..52]
+    )));
+    drop(traced);
+}
+
 /// What the kernel refuses without capabilities, in words; with the two that suffice, everything but TLS.
 #[test]
 fn capabilities() {

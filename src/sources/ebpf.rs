@@ -190,6 +190,7 @@ mod running {
     use crate::base::clock;
     use crate::batch::{BatchBuilder, Receipt};
     use crate::flow::Reason;
+    use crate::trace::activity::Activity;
     use crate::trace::event::{Process, TraceEvent};
     use crate::trace::http::pairing::{Pairing, Wanted};
     use crate::trace::kernel::Tracer;
@@ -330,6 +331,7 @@ mod running {
         async fn send(&mut self, out: &Outlet) {
             let mut batch = BatchBuilder::new(self.source.origin.clone());
             for event in self.events.drain(..) {
+                Activity::shared().observe(&event);
                 if self.source.is_wanted(&event) {
                     batch_row(&mut batch, &event);
                 }

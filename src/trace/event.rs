@@ -32,7 +32,7 @@ pub struct Process {
     pub pid_inner: u32,
     /// The inode number of its own pid namespace (`/proc/PID/ns/pid`).
     pub pid_namespace: u32,
-    /// Its effective user.
+    /// Its real user.
     pub uid: u32,
     /// The name of its main thread, at most 15 bytes.
     pub comm: Arc<str>,

@@ -2,6 +2,7 @@
 //! tag; everything that parses or pairs is here and works on bytes, so that it is tested without a kernel. The
 //! loader (`kernel`) is there only with the feature `ebpf`.
 
+pub mod activity;
 pub mod capability;
 pub mod event;
 pub mod http;

@@ -22,7 +22,7 @@ pub struct Owner {
     pub pid: u32,
     /// Thread, in the initial pid namespace.
     pub tid: u32,
-    /// Effective user.
+    /// Real user.
     pub uid: u32,
     /// Process, in its own pid namespace.
     pub pid_inner: u32,

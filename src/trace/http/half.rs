@@ -5,7 +5,7 @@
 use super::head;
 
 /// Longest head that is put together; what comes after is not read.
-pub(super) const HEAD_MAX: usize = 16 * 1024;
+pub(super) const HEAD_MAX: usize = 8 * 1024;
 /// Longest line between chunks: a size with its extensions.
 const CHUNK_LINE_MAX: usize = 1024;
 

@@ -30,8 +30,11 @@ fn pairing() -> Pairing {
 }
 
 fn exchanges(events: &[TraceEvent]) -> Vec<&Exchange> {
-    let exchange = |event| if let TraceEvent::Exchange(exchange) = event { Some(exchange) } else { None };
-    events.iter().filter_map(exchange).collect()
+    let exchanges = events.iter().filter_map(|event| match event {
+        TraceEvent::Exchange(exchange) => Some(exchange),
+        _ => None,
+    });
+    exchanges.collect()
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) struct Libraries {
     /// Number and start of every process that was looked at, with the program it runs.
     processes: HashSet<(u32, u64, u64)>,
     looked_at_system: bool,
+    /// Why a file could not be hooked, in this scan.
+    failure: Option<String>,
 }
 
 impl fmt::Display for Libraries {
@@ -76,66 +78,77 @@ impl Drop for Libraries {
 
 impl Libraries {
     /// Looks at the processes that are new since the last time; returns how many files were hooked.
+    ///
+    /// # Errors
+    /// Why nothing can be hooked. One file among others that cannot is a warning.
     pub(super) fn scan(&mut self, ebpf: &mut Ebpf, scope: &Scope) -> Result<usize, String> {
         let before = self.hooked;
+        self.failure = None;
         if !std::mem::replace(&mut self.looked_at_system, true) {
             for path in system_libraries() {
-                self.hook(ebpf, &path)?;
+                self.hook(ebpf, &path);
             }
         }
         if self.processes.len() > KNOWN_MAX {
             self.processes.clear();
         }
         for pid in processes() {
-            self.process(ebpf, pid, scope)?;
+            self.process(ebpf, pid, scope);
         }
-        Ok(self.hooked - before)
+        match self.failure.take() {
+            Some(why) if self.hooked == 0 => Err(why),
+            _ => Ok(self.hooked - before),
+        }
     }
 
-    fn process(&mut self, ebpf: &mut Ebpf, pid: u32, scope: &Scope) -> Result<(), String> {
+    fn process(&mut self, ebpf: &mut Ebpf, pid: u32, scope: &Scope) {
         let dir = PathBuf::from(format!("/proc/{pid}"));
         if !scope.pids.is_empty() && !scope.pids.contains(&pid) {
-            return Ok(());
+            return;
         }
         // Whatever cannot be read is gone, a kernel thread, or not ours to see.
-        let Ok(program) = std::fs::metadata(dir.join("exe")) else { return Ok(()) };
-        let Some(started) = started(&dir) else { return Ok(()) };
+        let Ok(program) = std::fs::metadata(dir.join("exe")) else { return };
+        let Some(started) = started(&dir) else { return };
         // A process that has just begun maps its libraries a moment later: it is looked at again next time.
         if is_young(started) || self.processes.insert((pid, started, program.ino())) {
-            self.hook_known(ebpf, &dir.join("exe"), (program.dev(), program.ino()))?;
+            self.hook_known(ebpf, &dir.join("exe"), (program.dev(), program.ino()));
             for library in mapped_libraries(&dir) {
-                self.hook(ebpf, &library)?;
+                self.hook(ebpf, &library);
             }
         }
-        Ok(())
     }
 
-    fn hook(&mut self, ebpf: &mut Ebpf, path: &Path) -> Result<(), String> {
-        match std::fs::metadata(path) {
-            Ok(meta) => self.hook_known(ebpf, path, (meta.dev(), meta.ino())),
-            Err(_) => Ok(()),
+    fn hook(&mut self, ebpf: &mut Ebpf, path: &Path) {
+        if let Ok(meta) = std::fs::metadata(path) {
+            self.hook_known(ebpf, path, (meta.dev(), meta.ino()));
         }
     }
 
-    fn hook_known(&mut self, ebpf: &mut Ebpf, path: &Path, file: (u64, u64)) -> Result<(), String> {
+    fn hook_known(&mut self, ebpf: &mut Ebpf, path: &Path, file: (u64, u64)) {
         if self.tried.len() >= KNOWN_MAX {
             self.tried.clear();
         }
         if !self.tried.insert(file) || self.hooked >= HOOKED_MAX {
-            return Ok(());
+            return;
         }
         let mut any = false;
         for (function, entry) in FUNCTIONS {
-            match attach(ebpf, function, entry, path, &mut self.links)? {
-                true => any = true,
+            match attach(ebpf, function, entry, path, &mut self.links) {
+                Ok(true) => any = true,
                 // A file without the first is no OpenSSL; the newer two may be missing.
-                false if !any => return Ok(()),
-                false => {}
+                Ok(false) if !any => return,
+                Ok(false) => {}
+                Err(why) => {
+                    if self.hooked > 0 {
+                        tracing::warn!(path = %path.display(), "a TLS library cannot be hooked: {why}");
+                    }
+                    self.failure.get_or_insert(why);
+                    return;
+                }
             }
         }
         self.hooked += 1;
         tracing::debug!(path = %path.display(), "TLS library hooked");
-        Ok(())
     }
 }
 

@@ -109,12 +109,16 @@ impl Tracer {
     /// Looks for TLS libraries of processes that have come since; returns how many are new.
     ///
     /// # Errors
-    /// Why a library that is there could not be hooked.
+    /// Why nothing can be hooked any more.
     pub fn find_libraries(&mut self, settings: &Settings) -> Result<usize, String> {
         if !matches!(self.hooks.state("tls"), Some(HookState::On(_))) {
             return Ok(0);
         }
-        self.libraries.scan(&mut self.ebpf, &settings.scope)
+        let new = self.libraries.scan(&mut self.ebpf, &settings.scope)?;
+        if let Some((_, state)) = self.hooks.0.iter_mut().find(|(name, _)| *name == "tls") {
+            *state = HookState::On(self.libraries.to_string());
+        }
+        Ok(new)
     }
 
     /// What the programs counted.
