@@ -1,6 +1,8 @@
 //! The control socket from outside: who reaches it, what is found by it, what `weir tap` shows and what it costs, and
 //! `weir top` in a terminal.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

@@ -8,7 +8,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use logweir::base::clock;
 
 use support::weir::Place;
 use support::{eventually, http};
@@ -90,7 +92,7 @@ fn beyond_max_memory_clients_that_post_hear_so_within_a_second() {
     };
     // The disk buffer acknowledges what it takes; then that waits for the receiver, in memory as far as it may.
     let body = format!("{}\n", "x".repeat(1000)).repeat(900);
-    let (mut taken, asked) = (0, Instant::now());
+    let (mut taken, asked) = (0, clock::now());
     let refused = loop {
         let answer = post(&body);
         if !answer.starts_with("http/1.1 200") {
@@ -127,7 +129,7 @@ impl MemoryGroup {
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
         // Not before the kernel has let go of its last process.
-        drop(eventually("the group is removed", || fs::remove_dir(&self.0).ok()));
+        eventually("the group is removed", || fs::remove_dir(&self.0).ok());
     }
 }
 
