@@ -18,4 +18,5 @@ pub mod sources;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod trace;
 pub mod web;

@@ -6,6 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use logweir::batch::Batch;
+use logweir::filters::query::QueryFilter;
+use logweir::flow::{Emit, Filter};
+use logweir::query::Query;
 use logweir::query::lookup::Field;
 use logweir::query::patterns::{Logic, Patterns};
 
@@ -89,6 +92,36 @@ fn matching_allocates_per_batch() {
         });
         assert!(few <= 12 && many <= few + 2, "{patterns:?}: {few} for 10 rows, {many} for 10,000");
     }
+}
+
+#[test]
+fn queries_allocate_per_batch() {
+    let now = "2026-11-21T12:00:00Z".parse().unwrap();
+    for text in [
+        "error",
+        "\"error request\" -7",
+        "re?ues* OR info",
+        "/\\d+ user/ 9*",
+        "user:>=5000",
+        "(user:7 OR user:/9$/) level:>=info",
+        "timestamp:>2000-01-01 NOT user:*9",
+    ] {
+        let mut matcher = Query::parse(text).unwrap().matcher();
+        let (few, many) = small_and_large(|mut batch| {
+            matcher.keep(&mut batch, now);
+            batch.events()
+        });
+        // The levels and the times of a batch are a column each.
+        assert!(few <= 12 && many <= few + 2, "{text}: {few} for 10 rows, {many} for 10,000");
+    }
+    // The whole filter, as a chain runs it.
+    let mut filter = QueryFilter::new(&Query::parse("error").unwrap());
+    let (few, many) = small_and_large(|batch| {
+        let mut emit = Emit::default();
+        filter.apply(batch, &mut emit);
+        emit.take().iter().map(Batch::events).sum()
+    });
+    assert!(few <= 4 && many == few, "{few} for 10 rows, {many} for 10,000");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Documentation that cannot go stale: the reference and the schema are generated and compared, the example names
-//! every option there is, and every TOML block in the docs is accepted by `check`.
+//! Documentation that cannot go stale: the reference and the schema are generated and compared, and the
+//! example names every option there is. The TOML blocks of the docs are checked by `weir check` in `tests/cli_check.rs`.
 //! `WEIR_REWRITE_DOCS=1 cargo test --test docs` writes the generated files anew.
 
 use std::fs;
@@ -93,42 +93,4 @@ fn the_example_names_every_component_and_option() {
         }
     }
     assert!(missing.is_empty(), "pipelines.toml.example lacks:\n{}", missing.join("\n"));
-}
-
-fn markdown_files(dir: &Path, out: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("readable") {
-        let path = entry.expect("readable").path();
-        if path.is_dir() {
-            markdown_files(&path, out);
-        } else if path.extension().is_some_and(|e| e == "md") {
-            out.push(path);
-        }
-    }
-}
-
-#[test]
-fn every_toml_block_in_the_docs_is_accepted() {
-    let mut files =
-        vec![root().join("README.md"), root().join("README.zh-CN.md"), root().join("CHANGELOG.md")];
-    markdown_files(&root().join("docs"), &mut files);
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (mut blocks, mut wrong) = (0, Vec::new());
-    for file in files {
-        let text = fs::read_to_string(&file).expect("readable");
-        for (at, block) in text.split("```toml\n").skip(1).enumerate() {
-            let block = block.split("```").next().unwrap_or_default();
-            // A block that shows (or begins with) one component's section is no whole config.
-            if block.split_once("[[pipelines]]").is_none_or(|(before, _)| before.contains("[[pipelines.")) {
-                continue;
-            }
-            let path = dir.path().join("block.toml");
-            fs::write(&path, block).expect("writable");
-            blocks += 1;
-            if let Err(errors) = check(&path) {
-                wrong.push(format!("{}, block {}:\n{errors}", file.display(), at + 1));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(blocks > 0, "no block was found");
 }

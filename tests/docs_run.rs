@@ -135,6 +135,11 @@ fn the_guide_to_looking_prints_what_it_says() {
 }
 
 #[test]
+fn the_guide_to_tests_prints_what_it_says() {
+    run_page("guides/test-a-config.md", 4, &[]);
+}
+
+#[test]
 fn moving_from_logwisp_prints_what_it_says() {
     run_page("migrate/from-logwisp.md", 2, &["curl"]);
 }
@@ -152,6 +157,11 @@ fn moving_from_fluent_bit_prints_what_it_says() {
 #[test]
 fn moving_from_rsyslog_prints_what_it_says() {
     run_page("migrate/from-rsyslog.md", 2, &["logger"]);
+}
+
+#[test]
+fn the_guide_to_the_live_page_prints_what_it_says() {
+    run_page("guides/live-page.md", 2, &["curl"]);
 }
 
 const TICKING: &str = r#"

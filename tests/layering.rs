@@ -11,7 +11,7 @@ const ROWS: &[&[&str]] = &[
     &["batch"],
     &["query", "config"],
     &["flow"],
-    &["codec", "net", "store", "tail", "files"],
+    &["codec", "net", "store", "tail", "files", "trace"],
     &["sources", "filters", "sinks", "alerts"],
     &["registry"],
     &["engine"],

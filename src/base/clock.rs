@@ -59,6 +59,12 @@ pub fn monotonic_micros() -> u64 {
     secs * 1_000_000 + nanos / 1000
 }
 
+/// Whole seconds since the system was booted, suspension included: the clock that processes' start times are on.
+#[cfg(target_os = "linux")]
+pub fn boot_secs() -> u64 {
+    u64::try_from(rustix::time::clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
+}
+
 /// Wall-clock time now, in nanoseconds since the Unix epoch (saturating outside 1677..2262).
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn unix_nanos() -> i64 {

@@ -61,7 +61,7 @@ pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
     if answer.status == 200 {
         return Ok(Exit::OK);
     }
-    let why: String = why_not(&answer.body).chars().filter(|c| !c.is_control()).take(WHY_CHARS_MAX).collect();
+    let why = harmless(&why_not(&answer.body));
     Err(Failure::new(Exit::FAILED, format!("{base} is not ready: {why} (status {})", answer.status)))
 }
 
@@ -105,9 +105,14 @@ pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Termin
     Ok(Exit::OK)
 }
 
+/// What somebody else says, short and without anything that steers a terminal.
+pub(super) fn harmless(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).take(WHY_CHARS_MAX).collect()
+}
+
 /// The failure where a guard does not let in who asks.
 pub(super) fn refused(base: &Base, answer: &Answer) -> Failure {
-    let why = why_not(&answer.body);
+    let why = harmless(&why_not(&answer.body));
     let failure =
         Failure::new(Exit::UNAVAILABLE, format!("{base} does not answer: {why} (status {})", answer.status));
     match answer.status {

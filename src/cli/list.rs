@@ -41,8 +41,16 @@ impl From<ListKind> for ComponentKind {
 fn names(kind: ComponentKind) -> String {
     let names = Registry.names(kind);
     let width = names.iter().map(|n| n.len()).max().unwrap_or(0);
-    let line = |name: &&str| format!("{name:width$}  {}\n", Registry.summary(kind, name).unwrap_or_default());
+    let line = |name: &&str| {
+        let absent = if absent(kind, name).is_some() { " (not in this build)" } else { "" };
+        format!("{name:width$}  {}{absent}\n", Registry.summary(kind, name).unwrap_or_default())
+    };
     names.iter().map(line).collect()
+}
+
+/// Why the component cannot run in this build.
+fn absent(kind: ComponentKind, name: &str) -> Option<&'static str> {
+    crate::registry::find(kind, name).and_then(|descriptor| descriptor.absent)
 }
 
 fn component(kind: ComponentKind, name: &str) -> Result<String, Failure> {
@@ -59,6 +67,9 @@ fn component(kind: ComponentKind, name: &str) -> Result<String, Failure> {
         });
     };
     let mut out = format!("{} {name}: {}\n", kind.as_str(), Registry.summary(kind, name).unwrap_or_default());
+    if let Some(why) = absent(kind, name) {
+        out.push_str(&format!("\nIt cannot run: {why}.\n"));
+    }
     if fields.is_empty() {
         out.push_str("\nIt has no options.\n");
     }

@@ -50,8 +50,12 @@ impl Quick {
     }
 
     fn reads_stdin(&self) -> bool {
-        let QuickArgs { input_file, input_tcp, .. } = &self.flags;
-        let other_input = !input_file.is_empty() || !input_tcp.is_empty() || !self.program.is_empty();
+        let QuickArgs { input_file, input_tcp, ebpf_tcp, ebpf_http_tracing, .. } = &self.flags;
+        let other_input = !input_file.is_empty()
+            || !input_tcp.is_empty()
+            || !self.program.is_empty()
+            || *ebpf_tcp
+            || *ebpf_http_tracing;
         self.flags.input_stdin || (self.stdin_is_piped && !other_input)
     }
 
@@ -66,8 +70,9 @@ impl Quick {
             (Some(name), _) => name.into(),
             (None, _) if !self.program.is_empty() => "exec".into(),
             (None, true) => "stdin".into(),
-            (None, false) if self.flags.input_file.is_empty() => "tcp".into(),
-            (None, false) => "file".into(),
+            (None, false) if !self.flags.input_file.is_empty() => "file".into(),
+            (None, false) if !self.flags.input_tcp.is_empty() => "tcp".into(),
+            (None, false) => "ebpf".into(),
         })
     }
 
@@ -93,6 +98,12 @@ impl Quick {
         sources.extend(self.flags.input_tcp.iter().map(|address| {
             component("tcp", [("listen", flag("--input-tcp", address)), ("max_line_size", LINE_SIZE.into())])
         }));
+        let captures = [("tcp", self.flags.ebpf_tcp), ("http", self.flags.ebpf_http_tracing)];
+        let captures: Vec<_> =
+            captures.into_iter().filter(|(_, wanted)| *wanted).map(|(what, _)| what.to_owned()).collect();
+        if !captures.is_empty() {
+            sources.push(component("ebpf", [("capture", Node::from(captures))]));
+        }
         if self.reads_stdin() {
             sources.push(component("stdin", [("max_line_size", LINE_SIZE.into())]));
         }
@@ -206,6 +217,19 @@ mod tests {
             made["sources"],
             json!([{"type": "tcp", "listen": "127.0.0.1:1", "max_line_size": "64MiB"}])
         );
+    }
+
+    #[test]
+    fn what_the_kernel_sees_is_one_source() {
+        let flags = QuickArgs { ebpf_tcp: true, ebpf_http_tracing: true, ..QuickArgs::default() };
+        let made = pipeline(&Quick { flags, stdin_is_piped: true, ..Quick::default() });
+        assert_eq!(
+            (&made["name"], &made["sources"]),
+            (&json!("ebpf"), &json!([{"type": "ebpf", "capture": ["tcp", "http"]}]))
+        );
+        let flags = QuickArgs { ebpf_http_tracing: true, ..QuickArgs::default() };
+        let made = pipeline(&Quick { flags, ..Quick::default() });
+        assert_eq!(made["sources"], json!([{"type": "ebpf", "capture": ["http"]}]));
     }
 
     #[test]

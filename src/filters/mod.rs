@@ -1,5 +1,6 @@
 //! Row 5: what rows pass. One file per filter; each is named once more, in the registry.
 
+pub mod correlate;
 pub mod dedupe;
 pub mod exclude;
 pub mod include;

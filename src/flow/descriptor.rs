@@ -98,6 +98,8 @@ pub trait Component: Clone + Send + Sync + Sized + 'static {
     const EXAMPLE: &'static str;
     /// Where it runs.
     const PLACEMENT: Placement = Placement::Task;
+    /// Why this build has the component's name and options only, and how to get the rest.
+    const ABSENT: Option<&'static str> = None;
     /// Its options.
     type Options: Options;
 
@@ -129,6 +131,8 @@ pub struct Descriptor {
     pub example: &'static str,
     /// Where it runs.
     pub placement: Placement,
+    /// Why it cannot run in this build, and how to get it.
+    pub absent: Option<&'static str>,
     /// Its own options (the shared ones of its role come on top).
     pub fields: fn() -> Vec<Field>,
     /// How it is built.
@@ -172,6 +176,7 @@ impl Descriptor {
             summary: T::SUMMARY,
             example: T::EXAMPLE,
             placement: T::PLACEMENT,
+            absent: T::ABSENT,
             fields: <T::Options as Options>::fields,
             build,
         }

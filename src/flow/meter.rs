@@ -27,6 +27,8 @@ pub enum Reason {
     BufferFault,
     /// Datagrams found the socket's buffer full: the pipeline was slower than their senders.
     SocketBuffer,
+    /// Kernel events found the ring buffer full: the pipeline was slower than what is traced.
+    RingBuffer,
     /// Whoever sent the datagrams may not (`access`).
     Refused,
     /// The component failed on these rows (a bug, caught).
@@ -37,7 +39,7 @@ pub enum Reason {
 
 impl Reason {
     /// Number of reasons.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Reason; Reason::COUNT] = [
@@ -50,6 +52,7 @@ impl Reason {
         Reason::NoSpace,
         Reason::BufferFault,
         Reason::SocketBuffer,
+        Reason::RingBuffer,
         Reason::Refused,
         Reason::Fault,
         Reason::Aborted,
@@ -67,6 +70,7 @@ impl Reason {
             Reason::NoSpace => "no_space",
             Reason::BufferFault => "buffer_fault",
             Reason::SocketBuffer => "socket_buffer",
+            Reason::RingBuffer => "ring_buffer",
             Reason::Refused => "refused",
             Reason::Fault => "fault",
             Reason::Aborted => "aborted",

@@ -269,7 +269,7 @@ impl Parser<'_> {
         let wrong = Wrong::new(at..at + next.len_utf8(), format!("`{next}` directly behind a condition"))
             .expected("a space, `)` or the end");
         Err(match next {
-            '~' | '^' => wrong.hint("there is no fuzzy search and no boost here"),
+            '~' | '^' => wrong.hint("there is no fuzzy search and no ranking here"),
             ':' => wrong.hint("a field's name with other characters stands in quotes"),
             _ => wrong.hint(format!("quote the whole text to search for it, or write `\\{next}`")),
         })
@@ -288,6 +288,15 @@ impl Parser<'_> {
 
     fn bare_operand(&mut self) -> Result<Operand, Wrong> {
         let (start, end) = (self.scan.at, self.scan.run_end()?);
+        if let Some(sign) = fuzzy_or_boost(&self.scan.text[start..end]) {
+            let what = "there is no fuzzy search and no ranking here";
+            return Err(Wrong::new(start + sign..end, what).expected("a space, `)` or the end").hint(
+                format!(
+                    "leave it out, or quote the text to search for it: \"{}\"",
+                    &self.scan.text[start..end]
+                ),
+            ));
+        }
         self.scan.at = end;
         Ok(Operand { text: self.scan.text[start..end].to_owned(), quoted: false, at: At(start..end) })
     }
@@ -455,6 +464,14 @@ fn field_name(word: &str, start: usize) -> Result<Option<(&str, usize)>, Wrong> 
     let is_text =
         value.starts_with("//") || (value.starts_with(':') && value.parse::<std::net::IpAddr>().is_err());
     Ok((is_plain_name(name) && !is_text).then_some((name, start + colon)))
+}
+
+/// Where the `~2` or `^4` of other languages stands behind a word.
+fn fuzzy_or_boost(word: &str) -> Option<usize> {
+    let sign = word.find(['~', '^']).filter(|at| *at > 0)?;
+    let is_word = word[..sign].chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '*' | '?'));
+    let rest = &word[sign + 1..];
+    (is_word && rest.chars().all(|c| c.is_ascii_digit() || c == '.')).then_some(sign)
 }
 
 /// Complains about `status>=500` and `user=alice`; `word` stands at `start`.

@@ -1,6 +1,7 @@
 //! Row 5: where rows enter. One file per source; each is named once more, in the registry.
 
 pub mod directory;
+pub mod ebpf;
 pub mod exec;
 pub mod file;
 pub mod generate;

@@ -6,9 +6,11 @@ mod config;
 mod disk;
 mod framing;
 mod lines;
+mod query;
 mod requests;
 mod state;
 mod strangers;
+mod trace;
 
 /// A name for `FUZZ_TARGET`, and what it does with the bytes. It panics where a promise is broken.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
@@ -48,9 +50,12 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("lookup", lines::lookup),
     ("encode_json", lines::encode_json),
     ("terminal", lines::terminal),
+    ("query", query::query),
     ("query_string", requests::query_string),
     ("stream_params", requests::stream_params),
     ("config", config::config),
     ("templates", config::templates),
     ("patterns", config::patterns),
+    ("trace_records", trace::trace_records),
+    ("http_heads", trace::http_heads),
 ];

@@ -26,7 +26,7 @@ async fn mistakes_are_answered_with_problems_that_help() {
     }
     for (target, status, says) in [
         ("/app/stream?levle=warn", 400, "did you mean `level`?"),
-        ("/app/stream?q=error", 400, "unknown parameter: `q`"),
+        ("/app/stream?q=error+AND", 400, "invalid parameter `q`: nothing follows `AND`"),
         ("/app/stream?include=(", 400, "invalid parameter `include`"),
         ("/app/stream?tail=x", 400, "whole number"),
         ("/_stream", 400, "ask for /_stream?p=app,billing"),

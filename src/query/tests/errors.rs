@@ -54,6 +54,8 @@ fn each_points_at_its_place() {
         ("é =>", "=>", "nothing to search for: `=>` has no letters or digits"),
         ("foo(bar)", "(", "`(` directly behind a condition"),
         ("\"a\"~2", "~", "`~` directly behind a condition"),
+        ("roam~0.8", "~0.8", "there is no fuzzy search and no ranking here"),
+        ("x:a^4", "^4", "there is no fuzzy search and no ranking here"),
         ("a\\", "\\", "nothing follows the backslash"),
         ("a:(b:c)", "b:", "a field inside another field's parentheses"),
         (

@@ -4,3 +4,4 @@
 mod errors;
 mod meaning;
 mod oracle;
+mod page;

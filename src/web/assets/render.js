@@ -12,7 +12,7 @@ const MESSAGE_KEYS = ["message", "msg", "event", "text", "log", "short_message",
 const TOLD_KEYS = new Set(["timestamp", "time", "ts", "@timestamp", "date", "datetime", "level", "severity", "lvl", "loglevel"]);
 const PAIRS_MAX = 24;
 const TIME = /^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)\]?\s+/;
-const LEVEL = /^\[?([A-Za-z]+)\]?:?\s+/;
+const LEVEL = /^(?:[-|]\s+)?\[?([A-Za-z]+)\]?:?\s+/;
 
 export class Renderer {
   // `page` has: store, look (columns, wrap, ansi, raw), query, open, details(node, row), active, isSelected(row).

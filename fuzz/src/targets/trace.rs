@@ -1,0 +1,59 @@
+//! What the kernel's programs hand over: the records are ours, but what they captured is anybody's.
+
+use std::path::Path;
+
+use logweir::trace::event::TraceEvent;
+use logweir::trace::http::pairing::{Pairing, Wanted};
+use logweir::trace::http::head;
+use logweir::trace::records::Record;
+use logweir::trace::row;
+
+/// Records, each behind its length: exchanges are told once each, and rows are JSON.
+pub fn trace_records(data: &[u8]) {
+    let mut pairing = Pairing::new(Wanted { tcp: true, query: true }, Path::new("/nonexistent"), 256);
+    let (mut events, mut rest, mut last) = (Vec::new(), data, 0);
+    while let Some((len, bytes)) = rest.split_first_chunk::<4>() {
+        let (record, after) = bytes.split_at(bytes.len().min(u32::from_le_bytes(*len) as usize));
+        match Record::parse(record) {
+            Ok(record) => {
+                last = record.head().time_ns;
+                pairing.record(&record, &mut events);
+            }
+            Err(_) => pairing.records_were_lost(),
+        }
+        rest = after;
+    }
+    pairing.tick(last.saturating_add(2_000_000_000), &mut events);
+    pairing.finish(last, &mut events);
+    let (mut requests, mut exchanges, mut text) = (0, 0, Vec::new());
+    for event in &events {
+        requests += u32::from(matches!(event, TraceEvent::Request(_)));
+        exchanges += u32::from(matches!(event, TraceEvent::Exchange(_)));
+        text.clear();
+        if row::write(event, &mut text) {
+            assert!(!text.contains(&b'\n'));
+            serde_json::from_slice::<serde_json::Value>(&text).expect("a row is JSON");
+        }
+    }
+    assert!(exchanges <= requests, "an exchange without a request");
+}
+
+/// Heads, whole or cut: what is kept of them is bounded.
+pub fn http_heads(data: &[u8]) {
+    if let Some(end) = head::end(data, 0) {
+        assert!(end <= data.len());
+        for from in 0..end {
+            assert_eq!(head::end(data, from.min(end.saturating_sub(2))), Some(end), "from {from}");
+        }
+    }
+    if let Some(request) = head::request(data) {
+        assert!(!request.method.is_empty() && !request.path.is_empty());
+        // Replacing what is no UTF-8 makes up to three bytes of one.
+        assert!(request.path.len() <= 3 * 2048 && request.host.is_none_or(|host| host.len() <= 3 * 255));
+    }
+    if let Some(response) = head::response(data) {
+        assert!((100..1000).contains(&response.status));
+    }
+    head::trace_context(data);
+    head::begins(data, true);
+}

@@ -1,0 +1,174 @@
+//! The programs in the kernel: loading them, hooking each on its own, and reading what they put into the ring. All of it
+//! is undone when the [`Tracer`] is dropped.
+
+mod attach;
+mod libraries;
+mod maps;
+mod why;
+
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::{Btf, Ebpf, EbpfLoader};
+
+use self::libraries::Libraries;
+pub use self::why::LoadError;
+use super::settings::{HookState, Hooks, KernelCounts, Settings};
+
+/// All programs, as `build.rs` compiled them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"));
+
+/// The name of every program in the object.
+pub const PROGRAMS: &[&str] = &[
+    "conn_state",
+    "conn_state_classic",
+    "conn_accept",
+    "conn_accept_call",
+    "http_sent",
+    "http_received",
+    "http_call",
+    "http_call_classic",
+    "ssl_read_enter",
+    "ssl_read_ex_enter",
+    "ssl_write_enter",
+    "ssl_write_ex_enter",
+    "ssl_exit",
+    "stdio_written",
+    "stdio_written_classic",
+];
+
+/// See the module.
+pub struct Tracer {
+    /// Before the programs, so that all hooks are removed at the same time.
+    libraries: Libraries,
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    hooks: Hooks,
+    /// Records read.
+    seen: u64,
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tracer({})", self.hooks)
+    }
+}
+
+impl Tracer {
+    /// Loads and hooks what the settings ask for. A hook that is not possible is off, and says why.
+    ///
+    /// # Errors
+    /// When nothing can be loaded at all: no type information, no capability, too old a kernel.
+    pub fn start(settings: &Settings) -> Result<Tracer, LoadError> {
+        let (mut ebpf, btf) = load(settings)?;
+        maps::fill(&mut ebpf, &settings.scope)?;
+        let (ring, counters) = maps::take(&mut ebpf)?;
+        let mut tracer = Tracer {
+            ebpf,
+            ring,
+            counters,
+            hooks: Hooks::default(),
+            libraries: Libraries::default(),
+            seen: 0,
+        };
+        tracer.hooks = attach::all(&mut tracer.ebpf, &btf, settings);
+        if settings.capture.tls {
+            let state = attach::load_tls(&mut tracer.ebpf);
+            let state = state.map(|()| tracer.libraries.scan(&mut tracer.ebpf, &settings.scope));
+            let state = match state {
+                Ok(Ok(_)) => HookState::On(tracer.libraries.to_string()),
+                Ok(Err(why)) | Err(why) => HookState::Off(why),
+            };
+            tracer.hooks.0.push(("tls", state));
+        }
+        Ok(tracer)
+    }
+
+    /// How the hooks are.
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// Hands up to `max` records to `each`, in the order of the ring; returns how many there were. Never waits.
+    pub fn read(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> usize {
+        let mut n = 0;
+        while n < max
+            && let Some(record) = self.ring.next()
+        {
+            each(&record);
+            n += 1;
+        }
+        self.seen += n as u64;
+        n
+    }
+
+    /// Records read so far.
+    pub fn records_read(&self) -> u64 {
+        self.seen
+    }
+
+    /// Looks for TLS libraries of processes that have come since; returns how many are new.
+    ///
+    /// # Errors
+    /// Why nothing can be hooked any more.
+    pub fn find_libraries(&mut self, settings: &Settings) -> Result<usize, String> {
+        if !matches!(self.hooks.state("tls"), Some(HookState::On(_))) {
+            return Ok(0);
+        }
+        let new = self.libraries.scan(&mut self.ebpf, &settings.scope)?;
+        if let Some((_, state)) = self.hooks.0.iter_mut().find(|(name, _)| *name == "tls") {
+            *state = HookState::On(self.libraries.to_string());
+        }
+        Ok(new)
+    }
+
+    /// What the programs counted.
+    pub fn counts(&self) -> KernelCounts {
+        let sum = |index: u32| {
+            let values = self.counters.get(&index, 0);
+            values.map_or(0, |values| values.iter().sum())
+        };
+        KernelCounts {
+            tried: sum(0),
+            dropped: sum(1),
+            http2: sum(2),
+            unreadable: sum(3),
+            untracked: sum(4),
+            unlinked: sum(5),
+        }
+    }
+}
+
+/// Loads one program alone and unloads it again, for tests and diagnosis.
+///
+/// # Errors
+/// What the kernel said, with the verifier's log if there is one.
+pub fn try_program(name: &str) -> Result<(), String> {
+    let settings = Settings {
+        capture: super::settings::Capture { tcp: true, http: true, tls: true, stdio: true },
+        scope: super::settings::Scope::default(),
+        ring_bytes: 64 * 1024,
+        without: Vec::new(),
+    };
+    let (mut ebpf, btf) = load(&settings).map_err(|e| e.to_string())?;
+    attach::load_alone(&mut ebpf, &btf, name)
+}
+
+fn load(settings: &Settings) -> Result<(Ebpf, Btf), LoadError> {
+    why::check_kernel()?;
+    let btf = Btf::from_sys_fs().map_err(|e| LoadError::no_types(&e))?;
+    let capture = settings.capture;
+    let bit = |wanted: bool, bit: u32| if wanted { bit } else { 0 };
+    let want = bit(capture.tcp, 1) | bit(capture.http, 2) | bit(capture.tls, 4) | bit(capture.stdio, 8);
+    let scope = maps::scope_bits(&settings.scope);
+    let (namespace, inner) = maps::own_identity()?;
+    let ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("want", &want, true)
+        .override_global("scope", &scope, true)
+        .override_global("self_pid_namespace", &namespace, true)
+        .override_global("self_pid_inner", &inner, true)
+        .map_max_entries("ring", settings.ring_bytes)
+        .load(OBJECT)
+        .map_err(|e| LoadError::of(&e))?;
+    Ok((ebpf, btf))
+}
