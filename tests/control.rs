@@ -1,6 +1,12 @@
 //! The control socket from outside: who reaches it, what is found by it, what `weir tap` shows and what it costs, and
 //! `weir top` in a terminal.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and prints its figures"
+)]
+
 mod support;
 
 use std::fs;
