@@ -119,6 +119,7 @@ impl Store {
             synced: first.unwrap_or_default(),
             ..Positions::default()
         });
+        let (acked, synced) = (self.plausible(acked), self.plausible(synced));
         self.end = match self.segments.back().copied() {
             Some(last) => self.find_end(last, synced, recovered)?,
             None => Point::default(),
@@ -135,10 +136,19 @@ impl Store {
         Ok(())
     }
 
+    /// A place of the position file, without its offset where the segment of that number cannot be the one that was meant.
+    fn plausible(&self, point: Point) -> Point {
+        let meant = |s: &&Segment| s.start.seq == point.segment;
+        let segment = self.segments.iter().find(meant);
+        let fits = segment.is_none_or(|s| s.start.events <= point.events && point.offset <= s.len);
+        if fits { point } else { Point { offset: SEGMENT_HEADER, ..point } }
+    }
+
     /// The place after the last record of the last segment, which is made ready for appending if it is sound.
     fn find_end(&mut self, last: Segment, synced: Point, recovered: &mut Recovered) -> io::Result<Point> {
         let path = segment_path(&self.dir, last.start.seq);
-        let known = synced.segment == last.start.seq && (SEGMENT_HEADER..=last.len).contains(&synced.offset);
+        let known =
+            synced.segment == last.start.seq && synced.offset > SEGMENT_HEADER && synced.offset <= last.len;
         let mut end = if known { synced } else { last.start };
         let file = match self.storage.open(&path, Open::Write) {
             // Read-only: what is there can be delivered.

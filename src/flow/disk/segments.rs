@@ -63,10 +63,20 @@ pub(super) fn find_segments(
             place_good(file, header.start, &mut placed, &mut aside);
         }
     }
+    let mut damaged = Vec::new();
     for file in files.iter().filter(|file| matches!(file.header, Header::Damaged)) {
-        place_damaged(storage, dir, salt, file, &mut placed, notes)
-            .map_err(Unreadable::Io)?
-            .map_or_else(|| aside.push(file.number), drop);
+        let path = segment_path(dir, file.number);
+        match first_record(storage, &path, file, salt).map_err(Unreadable::Io)? {
+            Some(first) => damaged.push((file, first)),
+            None => aside.push(file.number),
+        }
+    }
+    // Those that can be sure of their place come first.
+    damaged.sort_by_key(|(_, first)| !first.leads);
+    for (file, first) in damaged {
+        if !place_damaged(storage, dir, salt, file, &first, &mut placed, notes) {
+            aside.push(file.number);
+        }
     }
     for number in aside {
         let path = segment_path(dir, number);
@@ -93,29 +103,27 @@ fn place_good(file: &File, start: Point, placed: &mut Placed, aside: &mut Vec<u6
     }
 }
 
-/// A file without a sound header, which gets one if a record of it verifies. It starts where its name says, unless
-/// another file does or lies between that and its first record. `None`: nobody knows where it belongs.
+/// A file without a sound header, which gets one. It starts with its first record if that stands where a first record
+/// does; else where its name says, unless another file does or lies between that and the record. False: nobody knows
+/// where it belongs.
 fn place_damaged(
     storage: &dyn Storage,
     dir: &Path,
     salt: u32,
     file: &File,
+    first: &First,
     placed: &mut Placed,
     notes: &mut Vec<String>,
-) -> io::Result<Option<()>> {
+) -> bool {
     let path = segment_path(dir, file.number);
-    // Records with smaller numbers may be left of a segment that was written over.
-    let first = match first_record(storage, &path, file.len, salt, file.number)? {
-        None => first_record(storage, &path, file.len, salt, 0)?,
-        found => found,
-    };
-    let Some(first) = first else { return Ok(None) };
-    let named = file.number <= first.seq && placed.range(file.number..=first.seq).next().is_none();
-    let seq = if named { file.number } else { first.seq };
+    let First { before, leads } = *first;
+    let named =
+        !leads && file.number <= before.seq && placed.range(file.number..=before.seq).next().is_none();
+    let seq = if named { file.number } else { before.seq };
     if placed.contains_key(&seq) {
-        return Ok(None);
+        return false;
     }
-    let start = Point { seq, segment: seq, offset: SEGMENT_HEADER, ..first };
+    let start = Point { seq, segment: seq, offset: SEGMENT_HEADER, ..before };
     let header = encode_segment(&SegmentHeader { start, salt });
     let mended = storage.open(&path, Open::Write);
     let mended = mended.and_then(|f| f.write_at(&mut [IoSlice::new(&header)], 0).and(f.sync()));
@@ -124,7 +132,7 @@ fn place_damaged(
         Err(e) => format!("{} has a damaged header: {e}", path.display()),
     });
     placed.insert(seq, (Segment { start, len: file.len, file_len: 0 }, file.number));
-    Ok(Some(()))
+    true
 }
 
 /// Gives files the names that their headers ask for. Where they stand in each other's way, one waits under a number
@@ -177,27 +185,34 @@ fn read_header(storage: &dyn Storage, path: &Path) -> Result<Header, Unreadable>
     }
 }
 
-/// Before the first record of a file that verifies and has that number or a larger one.
-fn first_record(
-    storage: &dyn Storage,
-    path: &Path,
-    len: u64,
-    salt: u32,
-    least: u64,
-) -> io::Result<Option<Point>> {
-    let pool = ChunkPool::new(CHUNK_BYTES, 1);
-    let mut scanner = Scanner::new(storage.open(path, Open::Read)?, salt, least, pool);
-    let mut at = SEGMENT_HEADER;
-    loop {
-        match scanner.at(at, len)? {
-            Found::Record(header, _) => {
-                let (seq, events, bytes) = (header.seq, header.events_before, header.bytes_before);
-                return Ok(Some(Point { seq, events, bytes, ..Point::default() }));
+/// The first record of a file that verifies.
+struct First {
+    /// Before it.
+    before: Point,
+    /// Nothing stands before it.
+    leads: bool,
+}
+
+/// The first record of a file that verifies: of those that its name allows, if there are any. Others may be left of a
+/// segment that was written over.
+fn first_record(storage: &dyn Storage, path: &Path, file: &File, salt: u32) -> io::Result<Option<First>> {
+    let stored = storage.open(path, Open::Read)?;
+    for least in [file.number, 0] {
+        let mut scanner = Scanner::new(stored.clone(), salt, least, ChunkPool::new(CHUNK_BYTES, 1));
+        let mut at = SEGMENT_HEADER;
+        loop {
+            match scanner.at(at, file.len)? {
+                Found::Record(header, _) => {
+                    let (seq, events, bytes) = (header.seq, header.events_before, header.bytes_before);
+                    let before = Point { seq, events, bytes, ..Point::default() };
+                    return Ok(Some(First { before, leads: at == SEGMENT_HEADER }));
+                }
+                Found::Damage { until, .. } => at = until,
+                Found::End => break,
             }
-            Found::Damage { until, .. } => at = until,
-            Found::End => return Ok(None),
         }
     }
+    Ok(None)
 }
 
 /// A name for a damaged file that is not taken.
