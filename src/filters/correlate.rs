@@ -283,7 +283,7 @@ mod tests {
     fn lines_of_every_kind_get_the_request_in_flight() {
         let mut filter = correlate(&["/a b"]);
         let added = r#""trace_id":"abababababababababababababababab","span_id":"cdcdcdcdcdcdcdcd","method":"GET","path":"/a b","client":"10.0.0.9:4000","connection":"1","correlation":"#;
-        let time = "2026-11-18T17:46:40.6Z";
+        let time = "2026-11-18T11:06:40.6Z";
         assert_eq!(
             pass(&mut filter, &format!(r#"{{"timestamp":"{time}","pid":70,"message":"x"}}"#)),
             format!(r#"{{"timestamp":"{time}","pid":70,"message":"x",{added}"pid_single"}}"#)
@@ -309,12 +309,12 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_touched() {
         let mut filter = correlate(&["/a"]);
-        let time = "2026-11-18T17:46:40.6Z";
+        let time = "2026-11-18T11:06:40.6Z";
         for line in [
             format!("{time} no process"),
             format!("{time} pid=71 another one"),
             format!("{time} pid=-70 garbage"),
-            "2026-11-18T17:46:40.1Z pid=70 before".to_owned(),
+            "2026-11-18T11:06:40.1Z pid=70 before".to_owned(),
             format!(r#"{{"timestamp":"{time}","event":"http","pid":70,"connection":"9"}}"#),
             "<13>1 [70]: [[[".to_owned(),
             "<".to_owned(),
@@ -327,11 +327,11 @@ mod tests {
     #[test]
     fn two_in_flight_are_ambiguous_and_get_nothing_but_the_word() {
         let mut filter = correlate(&["/a", "/b"]);
-        let line = "2026-11-18T17:46:40.6Z pid=70 x";
+        let line = "2026-11-18T11:06:40.6Z pid=70 x";
         assert_eq!(pass(&mut filter, line), format!("{line} correlation=ambiguous"));
         // On the thread that read both, too.
         let captured =
-            r#"{"timestamp":"2026-11-18T17:46:40.6Z","event":"stdout","message":"x","pid":70,"tid":71}"#;
+            r#"{"timestamp":"2026-11-18T11:06:40.6Z","event":"stdout","message":"x","pid":70,"tid":71}"#;
         let out: serde_json::Value = serde_json::from_str(&pass(&mut filter, captured)).unwrap();
         assert_eq!(
             (&out["correlation"], out.get("trace_id"), out.get("path")),
@@ -344,7 +344,7 @@ mod tests {
         let mut filter = correlate(&[]);
         filter.wait = Duration::from_millis(200);
         let (mut emit, start) = (Emit::default(), clock::now());
-        filter.apply(Batch::from_lines("t", ["2026-11-18T17:46:40.6Z pid=70 x", "b"]), &mut emit);
+        filter.apply(Batch::from_lines("t", ["2026-11-18T11:06:40.6Z pid=70 x", "b"]), &mut emit);
         assert_eq!((filter.held_events(), filter.ticks()), (2, true));
         filter.tick(start, &mut emit);
         assert!(emit.take().is_empty());
