@@ -60,7 +60,10 @@ pub fn python(args: &[&str]) {
 /// Fetches URLs, one after the other, on one connection.
 pub fn curl(args: &[&str]) {
     let mut command = Command::new("curl");
-    command.args(["-s", "--no-progress-meter", "--max-time", "20", "--http1.1"]).args(args).stdout(Stdio::null());
+    command
+        .args(["-s", "--no-progress-meter", "--max-time", "20", "--http1.1"])
+        .args(args)
+        .stdout(Stdio::null());
     assert!(command.status().unwrap().success(), "{args:?}");
 }
 
