@@ -89,7 +89,6 @@ async fn live_rows_are_filtered_and_mistakes_are_shown_in_place() {
     browser.until("it is marked", "$('rows').querySelectorAll('mark').length >= 2").await;
     browser.query("").await;
     browser.rows(24).await;
-    assert!(browser.value("page.intake.received").await.as_u64().unwrap() >= 24);
     // A mistake is shown under the input, and the rows of the last good query stay.
     browser.query("status:>=").await;
     browser

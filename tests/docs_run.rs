@@ -81,6 +81,7 @@ fn run_page(name: &str, blocks_min: usize, programs: &[&str]) {
     let mut command = Command::new("timeout");
     command.args(["50", "sh", "-c", &script]).current_dir(place.path("")).stdin(Stdio::null());
     command.env_clear().env("HOME", place.path("home")).env("TMPDIR", place.path(""));
+    command.env("XDG_RUNTIME_DIR", place.path("run"));
     command.env("PATH", format!("{binary}:/usr/local/bin:/usr/bin:/bin"));
     if !text.contains("[server]") {
         command.env("WEIR_SERVER_LISTEN", format!("127.0.0.1:{}", ports[0].1));
@@ -124,6 +125,11 @@ fn the_guide_to_operation_prints_what_it_says() {
 }
 
 #[test]
+fn the_guide_to_looking_inside_prints_what_it_says() {
+    run_page("guides/look-inside.md", 3, &["curl"]);
+}
+
+#[test]
 fn the_guide_to_looking_prints_what_it_says() {
     run_page("guides/look-at-logs.md", 4, &[]);
 }
@@ -155,7 +161,7 @@ fn moving_from_rsyslog_prints_what_it_says() {
 
 #[test]
 fn the_guide_to_the_live_page_prints_what_it_says() {
-    run_page("guides/live-page.md", 1, &["curl"]);
+    run_page("guides/live-page.md", 2, &["curl"]);
 }
 
 const TICKING: &str = r#"

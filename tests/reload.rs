@@ -345,6 +345,13 @@ fn a_disk_buffer_goes_on_behind_a_changed_sink_and_one_nobody_empties_is_kept_an
     place.append("app.log", "c\n");
     eventually("the second file has what came later", || (place.read("two.log") == b"c\n").then_some(()));
     assert_eq!(place.read("one.log"), b"a\nb\n");
+    // Its size and what it does when it is full may change while something waits in it.
+    let sized = "buffer = { type = \"disk\", max_bytes = \"8MiB\", when_full = \"drop_oldest\", sync_interval = \"5ms\" }\n";
+    write_config(&place, &weir, &format!("{source}{}{}", file("two.log"), client.replace(DISK, sized)));
+    let (code, report) = reload(&weir);
+    assert_eq!((code, report["needs_restart"].as_array().unwrap().len()), (200, 0), "{report}");
+    let queued = weir.component("app", "app.sink.1.tcp_client")["queued"].as_u64();
+    assert_eq!(queued, Some(3), "what waited waits still");
     // From memory to files and back only with a restart.
     let memory = file("two.log").replace(DISK, "");
     write_config(&place, &weir, &format!("{source}{memory}{client}"));

@@ -57,3 +57,30 @@ fn every_file_the_page_names_exists_and_every_line_of_what_must_be_survived_has_
     let untested: Vec<&str> = rows.filter(|row| !row.contains(".rs::")).collect();
     assert!(untested.is_empty(), "without a test:\n{}", untested.join("\n"));
 }
+
+/// What a hunk of a patch expects to find.
+fn expected(hunk: &str) -> String {
+    let lines = hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-']));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn every_planted_bug_still_fits_the_code() {
+    let mut patches = 0;
+    for entry in fs::read_dir(root().join("tests/simulation/planted")).expect("planted bugs") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let patch = fs::read_to_string(&path).expect("a patch");
+        for file in patch.split("diff --git ").skip(1) {
+            let name = file.lines().find_map(|line| line.strip_prefix("+++ b/")).expect("what it changes");
+            let code = fs::read_to_string(root().join(name)).unwrap_or_default();
+            for hunk in file.split("\n@@ ").skip(1) {
+                assert!(code.contains(&expected(hunk)), "{} does not fit {name} any more", path.display());
+            }
+        }
+        patches += 1;
+    }
+    assert!(patches >= 10, "{patches} planted bugs");
+}

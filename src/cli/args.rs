@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::control::SocketArgs;
 use super::login::AskArgs;
-use super::tail::args::TailArgs;
+pub use super::subcommands::{BufferCommand, Generate, Tls, TlsFiles};
+use super::tail::args::{Output, TailArgs};
 use super::terminal::ColorWhen;
 use crate::base::units::parse_duration;
 
@@ -194,20 +195,23 @@ Examples:
     /// Look at logs: files, streams of a running weir, whatever is piped in; follows what is new
     #[command(after_help = "\
 Examples:
-  weir tail app.log                                follow a file, through rotation
-  weir tail '/var/log/nginx/*.log' -l warn         several, in the order of time
-  weir tail localhost:8080/app -n 100              the stream of a pipeline; localhost:8080 is all of them
+  weir tail app.log                            follow a file, through rotation
+  weir tail '/var/log/nginx/*.log' -l warn     several, in the order of time
+  weir tail localhost:8080/app -n 100          a pipeline's stream; localhost:8080 is all of them
   weir tail --since 1h -q 'status:>=500 -path:/health*' access.log
-  kubectl logs deploy/api | weir tail              JSON and logfmt laid out for reading
+  kubectl logs deploy/api | weir tail          JSON and logfmt laid out for reading
   weir tail --no-follow -n all --color always app.log | less -R
 
-Lines of several inputs are merged in the order of time; what comes while you watch is held for 100 ms for that. With
--l, -q and -i, the lines of a stack trace come along with the line they belong to, and -n counts lines that match.
---since reads a file backwards until lines are older; with `-n all` it looks at all of it.
+Lines of several inputs are merged in the order of time; what comes while you watch is held
+for 100 ms for that. With -l, -q and -i, the lines of a stack trace come along with the line
+they belong to, and -n counts lines that match. --since reads a file backwards until lines are
+older; with `-n all` it looks at all of it.
 
-Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps colours in a pipe.
-Ctrl-C ends it, as it ends `tail -f`: 130 for a shell. Exit codes: 0 the inputs ended or the reader went, 64 usage,
-66 no such file, 69 no answer from a weir, 74 I/O.")]
+Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps
+colours in a pipe. Ctrl-C ends it as it ends `tail -f`: 130 for a shell.
+
+Exit codes: 0 the inputs ended or the reader went, 64 usage, 66 no such file, 69 no answer from
+a weir, 74 I/O.")]
     Tail(Box<TailArgs>),
     /// Show what a running weir is doing
     #[command(after_help = "\
@@ -217,8 +221,8 @@ Examples:
   weir status --token-file token https://logs.example.com
   weir status --cert ops.pem --key ops.key https://logs.example.com
 
-Without URL, asks the address that the configuration listens on, or http://127.0.0.1:8080; where nobody
-answers there, the weir that runs on this machine, by its control socket.")]
+Without URL, asks the address that the configuration listens on; where it names none and nobody answers
+at http://127.0.0.1:8080, the weir that runs on this machine, by its control socket.")]
     Status {
         /// Print the status as JSON
         #[arg(long)]
@@ -244,6 +248,7 @@ Examples:
   weir tap app.source.0                  what its first source reads
   weir tap app.filter.1 -n 20            twenty rows behind its second filter
   weir tap 'app.sink.*' --rate all       what its sinks receive, all of it
+  weir tap app.filter.0 -q 'level:>=warn -path:/health*'
   weir tap '*.source.*' -o json | jq .message
 
 COMPONENT is named as in `weir status`, to the last part or not, or by wildcards. Rows beyond the rate
@@ -393,167 +398,21 @@ pub struct TapArgs {
     /// End after that many rows
     #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// How rows are written: raw or json
-    #[arg(short, long, value_name = "FORMAT", default_value = "raw", hide_possible_values = true)]
-    pub output: TapOutput,
+    /// Only rows that match this query, such as 'level:error service:api "connection reset"'
+    #[arg(short, long, value_name = "QUERY")]
+    pub query: Option<String>,
+    /// How rows are written: for people, as they are, or as JSON objects [default: pretty on a terminal, else raw]
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Output>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the docs of flattened arguments would become help text")]
     pub local: SocketArgs,
-}
-
-/// How `weir tap` writes rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TapOutput {
-    /// The lines as they are.
-    Raw,
-    /// One JSON object per row, with its component, time, severity and source.
-    Json,
 }
 
 /// A duration with its unit, at most a day.
 fn duration(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if time > Duration::from_secs(86_400) { Err("at most a day".to_owned()) } else { Ok(time) }
-}
-
-/// What `weir tls` makes.
-#[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "the help is the doc comment of each command and argument")]
-pub enum Tls {
-    /// Make an authority: ca.pem, which clients trust, and ca.key, which signs
-    #[command(after_help = "\
-Examples:
-  weir tls ca
-  weir tls ca --dir /etc/weir/tls --name 'Example logs'")]
-    Ca {
-        /// What the authority is called
-        #[arg(long, value_name = "NAME", default_value = "weir CA")]
-        name: String,
-        /// Days until it expires
-        #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u16).range(1..))]
-        days: u16,
-        #[command(flatten)]
-        files: TlsFiles,
-    },
-    /// Make a server's certificate, signed by the authority: server.pem and server.key
-    #[command(after_help = "\
-Examples:
-  weir tls server
-  weir tls server --name logs.example.com --name 10.0.0.5
-  weir tls server --force                a new one; a running weir takes it over by itself")]
-    Server {
-        /// Host name or address that clients connect to; may be repeated [default: localhost, 127.0.0.1, ::1 and this
-        /// machine's name]
-        #[arg(long, value_name = "NAME")]
-        name: Vec<String>,
-        /// Days until it expires
-        #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..))]
-        days: u16,
-        #[command(flatten)]
-        files: TlsFiles,
-    },
-    /// Make a client's certificate, signed by the authority: NAME.pem and NAME.key
-    #[command(after_help = "\
-Examples:
-  weir tls client --name shipper-1
-  weir tls client --name spiffe://example.com/ns/logs --dir /etc/weir/tls")]
-    Client {
-        /// Who the client is, as servers see it: a word, a host name, an e-mail address or a URI
-        #[arg(long, value_name = "NAME")]
-        name: String,
-        /// Days until it expires
-        #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..))]
-        days: u16,
-        #[command(flatten)]
-        files: TlsFiles,
-    },
-}
-
-/// Where `weir tls` writes.
-#[derive(Debug, Args)]
-pub struct TlsFiles {
-    /// Directory of the files, the authority's among them
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
-    /// Replace files that exist
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// What can be done with disk buffers.
-#[derive(Debug, Subcommand)]
-pub enum BufferCommand {
-    /// Show what waits in them, from the headers of their files
-    #[command(after_help = "\
-Examples:
-  weir buffer inspect
-  weir buffer inspect --json /var/lib/weir/buffers | jq .
-
-Without DIR, the buffers of the configuration's state directory.")]
-    Inspect {
-        /// A buffer's directory, or one above several
-        dir: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Read every record and check it against its checksum
-    #[command(after_help = "\
-Examples:
-  weir buffer verify
-  weir buffer verify /var/lib/weir/buffers/app/http_client-0
-
-Exits with 0 if everything is sound, with 1 if something is damaged. A buffer in use may end in a record that is
-being written.")]
-    Verify {
-        /// A buffer's directory, or one above several
-        dir: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Write damaged files anew with the records that are sound, and keep the damaged ones next to them
-    #[command(after_help = "\
-Examples:
-  weir buffer repair
-  weir buffer repair /var/lib/weir/buffers/app/http_client-0
-
-Refuses while a weir uses the buffer. Nothing is deleted: damaged files are renamed to *.damaged.")]
-    Repair {
-        /// A buffer's directory, or one above several
-        dir: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// What can be generated.
-#[derive(Debug, Subcommand)]
-pub enum Generate {
-    /// Completions for a shell
-    #[command(after_help = "\
-Examples:
-  weir generate completions zsh > ~/.zfunc/_weir
-  weir generate completions fish > ~/.config/fish/completions/weir.fish")]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// The man pages, in roff: all commands on one page, or a page for each command
-    #[command(after_help = "Examples:\n  weir generate man | man -l -\n  \
-        weir generate man --dir /usr/local/share/man/man1")]
-    Man {
-        /// Write weir.1, weir-run.1 and so on into this directory
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
-    /// The JSON schema of the configuration, for editors
-    #[command(after_help = "Examples:\n  weir generate schema > pipelines.schema.json")]
-    Schema,
-    /// The reference of all options, in Markdown
-    #[command(after_help = "Examples:\n  weir generate reference > REFERENCE.md")]
-    Reference,
 }
 
 /// How `check` writes its findings.

@@ -36,13 +36,13 @@ pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     control::find(&ask.local, source.environment())
 }
 
-/// Asks; where no URL was given and the configuration's server does not answer, or only who logs in, by the control
-/// socket of the weir that runs.
+/// Asks; where nothing says whom, and nobody answers at the usual address, or only who logs in, by the control socket
+/// of the weir that runs. A server that was named is never stood in for by another weir.
 fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
     let base = base(ask, source)?;
     let answer = base.get(path);
     let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
-    if silent && ask.is_anybody() && !ask.local.names_one() {
+    if silent && ask.is_anybody() && !ask.local.names_one() && !source.names_server() {
         match control::find(&ask.local, source.environment()) {
             Ok(local) => return local.get(path).map(|answer| (local, answer)),
             Err(several) if several.exit == Exit::USAGE => return Err(several),
@@ -61,7 +61,7 @@ pub fn health(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
     if answer.status == 200 {
         return Ok(Exit::OK);
     }
-    let why: String = why_not(&answer.body).chars().filter(|c| !c.is_control()).take(WHY_CHARS_MAX).collect();
+    let why = harmless(&why_not(&answer.body));
     Err(Failure::new(Exit::FAILED, format!("{base} is not ready: {why} (status {})", answer.status)))
 }
 
@@ -105,9 +105,14 @@ pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Termin
     Ok(Exit::OK)
 }
 
+/// What somebody else says, short and without anything that steers a terminal.
+pub(super) fn harmless(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).take(WHY_CHARS_MAX).collect()
+}
+
 /// The failure where a guard does not let in who asks.
 pub(super) fn refused(base: &Base, answer: &Answer) -> Failure {
-    let why = why_not(&answer.body);
+    let why = harmless(&why_not(&answer.body));
     let failure =
         Failure::new(Exit::UNAVAILABLE, format!("{base} does not answer: {why} (status {})", answer.status));
     match answer.status {

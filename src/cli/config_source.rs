@@ -150,6 +150,25 @@ impl ConfigSource {
     }
 }
 
+impl ConfigSource {
+    /// Whether the configuration says where its server listens, so that no other weir can be meant.
+    pub fn names_server(&self) -> bool {
+        let loaded = load(&self.request, &Registry, &mut Diagnostics::new());
+        let server = loaded.as_ref().and_then(|loaded| loaded.tree.get("server"));
+        server.is_some_and(|server| server.get("listen").is_some() && !is_off(server))
+    }
+}
+
+/// Whether a server is switched off, in a file or by a flag.
+fn is_off(server: &Node) -> bool {
+    use crate::config::Value;
+    server.get("enabled").is_some_and(|enabled| match &enabled.value {
+        Value::Bool(on) => !on,
+        Value::String(text) => enabled.loose && text == "false",
+        _ => false,
+    })
+}
+
 /// Makes the configuration take a free port, if nobody has chosen one and the usual one is taken; returns whether
 /// it did. Another program may still take the port in the meantime: then the start fails as it would have.
 pub fn avoid_taken_port(tree: &mut Node) -> bool {
@@ -176,11 +195,7 @@ pub fn avoid_taken_port(tree: &mut Node) -> bool {
 /// Takes the `http` sinks out of a quick configuration whose server was switched off: they were not asked for.
 pub fn without_server(tree: &mut Node) {
     use crate::config::Value;
-    let off = tree.get("server").and_then(|s| s.get("enabled")).is_some_and(|enabled| match &enabled.value {
-        Value::Bool(on) => !on,
-        Value::String(text) => enabled.loose && text == "false",
-        _ => false,
-    });
+    let off = tree.get("server").is_some_and(is_off);
     let pipelines = tree.as_table_mut().and_then(|root| root.get_mut("pipelines"));
     let Some(Value::Array(pipelines)) = pipelines.filter(|_| off).map(|p| &mut p.value) else { return };
     for pipeline in pipelines.iter_mut().filter_map(Node::as_table_mut) {

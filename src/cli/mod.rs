@@ -28,6 +28,7 @@ pub mod service;
 pub mod signals;
 pub mod status_line;
 pub mod status_table;
+pub mod subcommands;
 pub mod tail;
 pub mod tap;
 pub mod terminal;

@@ -356,7 +356,7 @@ mod tests {
             ),
             (
                 "",
-                "the configuration has no `` [the options are shutdown_timeout, config_auto_reload, max_memory, state_dir, server, logging, pipelines]",
+                "the configuration has no `` [the options are shutdown_timeout, config_auto_reload, max_memory, state_dir, server, control, logging, pipelines, tests]",
             ),
         ] {
             let (_, errors) = with(&[], &[(path, "x")]);

@@ -14,7 +14,9 @@ use super::supervise::Running;
 use crate::base::units::ByteCount;
 use crate::config::{BufferCompression, BufferFull, BufferOptions, BufferType, Diagnostics, Node, Section};
 use crate::flow::disk::format::Compression;
-use crate::flow::disk::{self, BufferStatus, DiskBuffer, DiskFull, DiskOptions, Limits, RunningBuffer};
+use crate::flow::disk::{
+    self, BufferStatus, Control, DiskBuffer, DiskFull, DiskOptions, Limits, RunningBuffer,
+};
 use crate::flow::{Bounds, Capacity, Fault, Meter, Queue, State, TaskCx, WhenFull};
 
 const MEMORY_EVENTS: u64 = 10_000;
@@ -118,17 +120,17 @@ impl BufferPlan {
                 let (front, disk, inlet) = DiskBuffer::new(options, meter);
                 let back = inlet.give_back();
                 let (status, ended) = (disk.status().clone(), CancellationToken::new());
-                let waiting = Mutex::new(Some(disk));
-                let disk = Arc::new(Stage { waiting, status, ended, sink_gone: OnceLock::new() });
+                let (control, waiting) = (disk.control().clone(), Mutex::new(Some(disk)));
+                let disk = Arc::new(Stage { waiting, control, status, ended, sink_gone: OnceLock::new() });
                 Buffer { plan: self, front, back, disk: Some(disk) }
             }
         }
     }
 
-    /// Whether a buffer of this kind may go on for a sink whose options ask for `other`: bounds in memory can be
-    /// changed while rows wait, files cannot become memory or the reverse.
+    /// Whether a buffer of this kind may go on for a sink whose options ask for `other`: options can be changed while
+    /// rows wait, files cannot become memory or the reverse.
     pub(super) fn becomes(&self, other: &BufferPlan) -> bool {
-        self == other || matches!((self, other), (BufferPlan::Memory(_), BufferPlan::Memory(_)))
+        self.is_disk() == other.is_disk()
     }
 
     /// Whether it lives in files.
@@ -153,6 +155,8 @@ pub(super) struct Buffer {
 struct Stage {
     /// The buffer until it is started.
     waiting: Mutex<Option<DiskBuffer>>,
+    /// Changes its options.
+    control: Arc<Control>,
     status: Arc<BufferStatus>,
     /// Cancelled when the thread has ended.
     ended: CancellationToken,
@@ -161,6 +165,15 @@ struct Stage {
 }
 
 impl Buffer {
+    /// Goes on as `plan` says, which is of the same kind.
+    pub(super) fn adapt(&self, plan: &BufferPlan) {
+        match (plan, &self.disk) {
+            (BufferPlan::Memory(bounds), None) => self.front.set_bounds(*bounds),
+            (BufferPlan::Disk(options), Some(disk)) => disk.control.set(*options),
+            _ => {}
+        }
+    }
+
     /// The state of its files, if it has any.
     pub(super) fn status(&self) -> Option<Arc<BufferStatus>> {
         self.disk.as_ref().map(|disk| disk.status.clone())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::buffers::{self, Buffer, BufferPlan};
+use super::buffers::{self, Buffer};
 use super::claims;
 use super::diff::{PipelineDiff, SinkFate};
 use super::plan::{PipelinePlan, Planned, PlannedSink};
@@ -167,9 +167,7 @@ impl Live {
     /// Leads the rows through this state's parts, under this state's bounds; returns what was before.
     pub(super) fn lead(&self) -> Arc<Course> {
         for sink in &self.sinks {
-            if let BufferPlan::Memory(bounds) = sink.planned.buffer {
-                sink.buffer.front.set_bounds(bounds);
-            }
+            sink.buffer.adapt(&sink.planned.buffer);
         }
         let before = self.intake.lead(course(self.limit.clone(), &self.filters, &self.sinks));
         let ticks = self.intake.ticks();

@@ -62,11 +62,11 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     }
 }
 
-/// What rows keep in buffers and in hand, and in the rings of streams with their encodings.
+/// What rows keep in buffers and in hand, but not in files, and in the rings of streams with their encodings.
 fn held(board: &Board, router: &Router) -> u64 {
     let pipelines = board.pipelines();
     let components = pipelines.iter().flat_map(|p| &p.components);
-    let queued: u64 = components.map(|c| c.meter.snapshot().queued_bytes).sum();
+    let queued: u64 = components.map(|c| c.meter.snapshot().memory_bytes).sum();
     queued + router.held_bytes()
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     report
 }
 
-/// Buffers that the new configuration wants in files instead of memory, or the reverse, or otherwise in files.
+/// Buffers that the new configuration wants in files instead of memory, or the reverse.
 fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<String> {
     let mut found = Vec::new();
     for (plan, fate) in new.iter().zip(&diff.pipelines) {

@@ -110,7 +110,7 @@ impl Drop for Lease {
         let mut state = self.queue.lock();
         state.return_lease(&batch);
         let lost = match (state.aborted, panicked && self.place.suspect) {
-            (true, _) => Some((Reason::Aborted, Outcome::Lost)),
+            (Some(outcome), _) => Some((Reason::Aborted, outcome)),
             (_, true) => Some((Reason::Fault, Outcome::Rejected)),
             _ => None,
         };

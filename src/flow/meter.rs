@@ -205,6 +205,7 @@ impl Meter {
             dropped_events: Reason::ALL.map(|r| (r, read(&self.dropped_events[r as usize]))),
             queued_events: read(&self.queued_events) + stored_events + read(&self.relayed_events),
             queued_bytes: read(&self.queued_bytes) + stored_bytes + read(&self.relayed_bytes),
+            memory_bytes: read(&self.queued_bytes) + read(&self.handed_bytes) + read(&self.relayed_bytes),
             stored_events,
             recovered_events: read(&self.recovered_events),
             errors: read(&self.errors),
@@ -231,6 +232,8 @@ pub struct MeterSnapshot {
     pub dropped_events: [(Reason, u64); Reason::COUNT],
     pub queued_events: u64,
     pub queued_bytes: u64,
+    /// Of `queued_bytes`, without what waits in files.
+    pub memory_bytes: u64,
     pub stored_events: u64,
     pub recovered_events: u64,
     pub errors: u64,

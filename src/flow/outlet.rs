@@ -361,6 +361,13 @@ impl Outlet {
         self.intake.enter(batch, memory).await
     }
 
+    /// Whether memory allows more, waiting for `patience` at most where it may; false only where rows would wait for a
+    /// sink of this pipeline. For sources that can refuse instead of waiting. Cancel-safe.
+    pub async fn has_room(&self, patience: Duration) -> bool {
+        let Some(memory) = self.memory.as_deref().filter(|memory| memory.is_over()) else { return true };
+        tokio::time::timeout(patience, memory.room(|| self.intake.waits())).await.is_ok()
+    }
+
     /// The longest event that the pipeline's rate limit lets in, in bytes.
     pub fn event_bytes_max(&self) -> Option<u64> {
         let limit = self.intake.course().limit.clone()?;

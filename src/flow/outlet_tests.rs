@@ -113,6 +113,7 @@ async fn beyond_max_memory_sources_wait_for_their_own_sinks_and_no_others() {
     let at_rest = outlet(&intake(None, vec![idle])).bounded_by(memory.clone());
     behind.send(numbered(0..5)).await;
     memory.measured(101, 0);
+    assert!(!behind.has_room(Duration::from_secs(1)).await && at_rest.has_room(Duration::ZERO).await);
     let sent = task::spawn(async move { behind.send(numbered(5..6)).await });
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!sent.is_finished(), "its sink is behind");

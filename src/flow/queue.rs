@@ -67,8 +67,8 @@ pub(super) struct State {
     leased_events: u64,
     leased_bytes: u64,
     closed: bool,
-    /// Nobody will take what a lease gives back.
-    pub(super) aborted: bool,
+    /// Nobody will take what a lease gives back, and this is what becomes of it.
+    pub(super) aborted: Option<Outcome>,
 }
 
 /// A batch's place in line, which it keeps while it is leased.
@@ -157,7 +157,7 @@ impl Queue {
 
     /// Whether the consumer is gone or the end was forced.
     pub(super) fn is_aborted(&self) -> bool {
-        self.lock().aborted
+        self.lock().aborted.is_some()
     }
 
     /// Whether no more batches will come.
@@ -212,9 +212,10 @@ impl Queue {
         }
         let mut state = self.lock();
         if state.closed {
+            let outcome = state.aborted.unwrap_or(Outcome::Lost);
             drop(state);
             self.receive(&batch);
-            self.drop_rows(batch, Reason::Aborted, Outcome::Lost);
+            self.drop_rows(batch, Reason::Aborted, outcome);
             return true;
         }
         match self.bounds().when_full {
@@ -376,7 +377,9 @@ impl Queue {
 
     fn end(&self, outcome: Outcome) {
         let mut state = self.lock();
-        (state.closed, state.aborted) = (true, true);
+        state.closed = true;
+        // What was given up as a whole stays so when the inlet goes, too.
+        let outcome = *state.aborted.get_or_insert(outcome);
         while let Some((place, batch)) = state.pop_front() {
             self.drop_placed(place, batch, Reason::Aborted, outcome);
         }

@@ -233,6 +233,27 @@ async fn a_lease_that_returns_after_the_abort_is_counted() {
 }
 
 /// A stuck sink is a state to look at, not a moment that passes.
+/// Otherwise the sinks that stay would get again what they have had, and a disk buffer before a link would wait for it
+/// for ever.
+#[tokio::test]
+async fn what_the_sink_of_an_abandoned_queue_had_in_hand_is_dropped_and_not_lost() {
+    let (queue, mut inlet) = queue(10, WhenFull::Block);
+    let heard: Arc<Mutex<Vec<Outcome>>> = Arc::default();
+    let batch = || {
+        let (tell, mut builder) = (heard.clone(), BatchBuilder::new(Arc::new(Origin::new("t", "t"))));
+        builder.push(b"x");
+        builder.finish(Receipt::new(move |outcome| tell.lock().unwrap().push(outcome)))
+    };
+    queue.push(batch()).await;
+    queue.push(batch()).await;
+    let in_hand = inlet.recv().await.unwrap();
+    queue.abandon();
+    drop((in_hand, inlet));
+    queue.push(batch()).await;
+    assert_eq!(*heard.lock().unwrap(), [Outcome::Dropped; 3]);
+    assert!(queue.meter().snapshot().balances());
+}
+
 #[tokio::test]
 async fn accounts_balance_while_a_producer_waits() {
     let (queue, mut inlet) = queue(10, WhenFull::Block);

@@ -12,6 +12,7 @@ use super::limit::TokenBucket;
 use super::meter::Meter;
 use crate::base::clock;
 use crate::batch::{Batch, BatchBuilder, Receipt};
+use crate::query::{Matcher, Query};
 
 /// Most rows that wait for whoever looks.
 const WAITING_EVENTS_MAX: u64 = 10_000;
@@ -70,6 +71,7 @@ struct Tap {
 
 #[derive(Debug)]
 struct State {
+    query: Option<Matcher>,
     bucket: Option<TokenBucket>,
     /// Rows that may still be shown.
     left: u64,
@@ -105,6 +107,16 @@ impl Tap {
         if state.left == 0 {
             return;
         }
+        let found;
+        let batch = match &mut state.query {
+            None => batch,
+            Some(query) => {
+                let mut view = batch.view();
+                query.keep(&mut view, clock::timestamp());
+                found = view;
+                &found
+            }
+        };
         let room = WAITING_EVENTS_MAX.saturating_sub(state.waiting_events);
         let mut wanted = batch.events().min(state.left).min(room);
         if let Some(bucket) = &mut state.bucket {
@@ -140,10 +152,12 @@ pub struct TapReader {
 }
 
 impl TapReader {
-    /// A tap that looks at nothing yet.
-    pub fn new(limits: TapLimits) -> TapReader {
+    /// A tap that looks at nothing yet. What `query` does not find is neither shown nor counted; it is asked on the
+    /// thread that the rows are on, and so costs the flow what a filter would.
+    pub fn new(limits: TapLimits, query: Option<&Query>) -> TapReader {
         let rate = limits.events_per_second.map(f64::from);
         let state = State {
+            query: query.map(Query::matcher),
             bucket: rate.map(|rate| TokenBucket::new(rate, rate, clock::now())),
             left: limits.events.unwrap_or(u64::MAX),
             waiting: VecDeque::new(),
@@ -213,7 +227,7 @@ mod tests {
     use super::*;
 
     fn reader(limits: TapLimits) -> (TapReader, Arc<Meter>) {
-        let (mut reader, meter) = (TapReader::new(limits), Arc::<Meter>::default());
+        let (mut reader, meter) = (TapReader::new(limits, None), Arc::<Meter>::default());
         reader.watch(vec![meter.clone()]);
         (reader, meter)
     }
@@ -278,6 +292,18 @@ mod tests {
         assert_eq!(few.next().await.unwrap().rows.events(), 1);
         assert!(few.next().await.is_none());
         assert_eq!(few.counts(), TapCounts { shown: 3, not_shown: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_query_looks_before_the_rate_does() {
+        let query = Query::parse("7").unwrap();
+        let limits = TapLimits { events_per_second: Some(2), events: None };
+        let (mut reader, meter) = (TapReader::new(limits, Some(&query)), Arc::<Meter>::default());
+        reader.watch(vec![meter.clone()]);
+        meter.tap().show(&Batch::from_lines("t", (0..100).map(|i| format!("row {}", i % 30))));
+        assert_eq!(reader.counts(), TapCounts { shown: 2, not_shown: 2 }, "7, 37, 67 and 97");
+        let shown = reader.next().await.unwrap();
+        assert!(shown.rows.lines().all(|(_, line)| line == b"row 7"));
     }
 
     #[tokio::test]

@@ -59,6 +59,9 @@ pub struct Ingest {
     heavy: Arc<Semaphore>,
 }
 
+/// How long a request waits for memory before it is refused.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the head of a request says of its body.
 #[derive(Debug, Clone, Copy)]
 struct BodyForm {
@@ -86,6 +89,9 @@ impl Ingest {
         let http1 = request.version() < Version::HTTP_2;
         let expects = request.headers().contains_key(header::EXPECT);
         let body = request.body_mut();
+        if !self.out.has_room(ROOM_PATIENCE).await {
+            return Err(turned_away(overfull(), true, body, expects, http1).await);
+        }
         let (text, mut share) = match read_body(body, self.options.body, &self.budget).await {
             Ok(read) => read,
             Err(why) => return Err(self.unread(why, body, expects, http1).await),
@@ -169,16 +175,25 @@ impl Ingest {
             // Nobody is there to hear it, or what came is not HTTP.
             BodyError::Broken(e) => Problem::bad_request(format!("the body broke off: {e}")),
         };
-        match why {
-            // Who waits to be told to go on has sent nothing yet.
-            BodyError::TooLarge | BodyError::NoRoom if !expects => {
-                discard(body, DISCARD_BYTES_MAX, DISCARD_TIME_MAX).await;
-            }
-            _ => {}
-        }
-        // The rest of the body would be taken for the next request.
-        if http1 { problem.header(header::CONNECTION, HeaderValue::from_static("close")) } else { problem }
+        let sends_on = matches!(why, BodyError::TooLarge | BodyError::NoRoom);
+        turned_away(problem, sends_on, body, expects, http1).await
     }
+}
+
+/// Says so to a client whose body was not read to its end; one that `sends_on` hears it when it has sent some more.
+async fn turned_away(
+    problem: Problem,
+    sends_on: bool,
+    body: &mut Incoming,
+    expects: bool,
+    http1: bool,
+) -> Problem {
+    // Who waits to be told to go on has sent nothing yet.
+    if sends_on && !expects {
+        discard(body, DISCARD_BYTES_MAX, DISCARD_TIME_MAX).await;
+    }
+    // The rest of the body would be taken for the next request.
+    if http1 { problem.header(header::CONNECTION, HeaderValue::from_static("close")) } else { problem }
 }
 
 #[async_trait]
@@ -302,6 +317,10 @@ fn refused(why: Undecoded) -> Problem {
             }
         }
     }
+}
+
+fn overfull() -> Problem {
+    unavailable("nothing was taken in: max_memory is reached, and the sinks are behind", "1")
 }
 
 fn crowded() -> Problem {

@@ -153,7 +153,10 @@ fn invalid(name: &str, why: &str) -> Problem {
 }
 
 /// A query; nothing at all asks for every row, as an empty box on a page does.
-fn query(text: &str) -> Result<Option<Query>, Problem> {
+///
+/// # Errors
+/// A 400 that says what is wrong with it, and where.
+pub fn query(text: &str) -> Result<Option<Query>, Problem> {
     if text.trim().is_empty() {
         return Ok(None);
     }

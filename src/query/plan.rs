@@ -25,6 +25,8 @@ const PROGRAMS_BYTES_MAX: usize = 1 << 20;
 const SEARCH_BYTES_MAX: usize = 256 << 10;
 /// Most regular expressions of a query.
 pub const REGEXES_MAX: usize = 8;
+/// Most programs that find words whose case folds beyond ASCII.
+const WORD_PROGRAMS_MAX: usize = 8;
 
 /// A query ready to run.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub(super) struct Plan {
     pub(super) conditions: Vec<Condition>,
     /// To be cloned by each matcher, since searching changes their caches.
     pub(super) programs: Vec<Program>,
+    /// How many of them are regular expressions of the query; others find words.
+    regexes: usize,
 }
 
 /// What is carried out; parts stand in the order of their cost.
@@ -85,7 +89,7 @@ pub(super) enum Check {
 
 /// Compiles a tree.
 pub(super) fn compile(expr: &Expr) -> Result<Plan, Wrong> {
-    let mut plan = Plan { root: Node::All, conditions: Vec::new(), programs: Vec::new() };
+    let mut plan = Plan { root: Node::All, conditions: Vec::new(), programs: Vec::new(), regexes: 0 };
     plan.root = plan.node(expr)?;
     let Plan { root, conditions, .. } = &mut plan;
     order(root, conditions);
@@ -193,7 +197,13 @@ impl Plan {
         };
         let span = operand.at.0.clone();
         match phrase {
-            Ok(phrase) => Search::words(phrase, |hir| self.program(hir, &span)),
+            // Beyond that, words are found more slowly.
+            Ok(phrase) => {
+                Search::words(phrase, |hir| match self.programs.len() < self.regexes + WORD_PROGRAMS_MAX {
+                    true => self.program(hir, &span).map(Some),
+                    false => Ok(None),
+                })
+            }
             Err(NoPhrase::NoWords) if operand.quoted => {
                 Ok(Search::Exact(Finder::exact(operand.text.as_bytes())))
             }
@@ -225,11 +235,13 @@ impl Plan {
                 wrong
             }
         })?;
-        if self.programs.len() >= REGEXES_MAX {
+        if self.regexes >= REGEXES_MAX {
             let what = format!("too many regular expressions: {REGEXES_MAX} is the most");
             return Err(Wrong::new(at.clone(), what).hint("one expression can hold alternatives: /a|b/"));
         }
-        self.program(hir, at)
+        let program = self.program(hir, at)?;
+        self.regexes += 1;
+        Ok(program)
     }
 
     fn program(&mut self, hir: Hir, at: &Range<usize>) -> Result<usize, Wrong> {
@@ -282,11 +294,12 @@ impl Plan {
                 Ok(1 << level_of(operand)? as u8)
             }
             Test::Text(_) | Test::Phrase(_) | Test::Regex { .. } => {
-                let (first, at) = (self.programs.len(), test_at(test));
+                let (first, regexes, at) = (self.programs.len(), self.regexes, test_at(test));
                 let search = self.search(test, &at)?;
                 let names = Level::ALL.map(|l| search.is_in(l.as_str().as_bytes(), &mut self.programs));
                 // It has served its purpose.
                 self.programs.truncate(first);
+                self.regexes = regexes;
                 match where_(&|l| names[l as usize]) {
                     0 => Err(Wrong::new(at.0, "no level matches").expected(level_names())),
                     bits => Ok(bits),

@@ -43,10 +43,11 @@ enum By {
 }
 
 impl Search {
-    /// The words of `phrase`; `compile` makes a program where one is needed and gives its index.
+    /// The words of `phrase`; `compile` makes a program where one is needed and gives its index,
+    /// or `None` to do without.
     pub(super) fn words<E>(
         phrase: Phrase,
-        compile: impl FnOnce(Hir) -> Result<usize, E>,
+        compile: impl FnOnce(Hir) -> Result<Option<usize>, E>,
     ) -> Result<Search, E> {
         let literal = |(index, word): (usize, &Word)| {
             let run = longest_run(word)?;
@@ -78,7 +79,7 @@ impl Search {
                     Hir::class(Class::Unicode(ClassUnicode::new(ranges)))
                 };
                 let program = compile(Hir::concat(run.iter().map(class).collect()))?;
-                Some(Anchor { word, by: By::Program(program) })
+                program.map(|program| Anchor { word, by: By::Program(program) })
             }
         };
         Ok(Search::Words(phrase, anchor))
@@ -131,7 +132,8 @@ impl Anchor {
             By::Whole(finder) => {
                 let end = hit + finder.len();
                 if !word::is_boundary(text, hit) || !word::is_boundary(text, end) {
-                    return Err(hit + 1);
+                    // No whole word starts before this one ends.
+                    return Err(word::word_end(text, hit).max(hit + 1));
                 }
                 hit..end
             }

@@ -3,7 +3,7 @@
 
 use super::fields::Value;
 use super::finder::Finder;
-use super::lookup::{pair_value_end, skip_space, value_end};
+use super::lookup::{pair_value_end, skip_space, string_end, value_end};
 use super::matcher::Row;
 use super::patterns::{Program, row_of, rows_with};
 use super::plan::{Check, Condition, Node, Place, Plan};
@@ -252,7 +252,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether a key that ends at `key_end` has a value for which `holds` may be true.
+/// Longest logfmt value that is looked at before its line is walked through, in bytes: keys may stand in values, and
+/// each of many must not read on to the end of a long one.
+const PAIR_VALUE_MAX: usize = 256;
+
+/// Whether a key that ends at `key_end` has a value for which `holds` may be true. Reads no byte of the line more than
+/// a few times, however often it is asked.
 fn value_may(line: &[u8], key_end: usize, holds: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     match line.get(key_end) {
         Some(b'"') => {
@@ -263,15 +268,20 @@ fn value_may(line: &[u8], key_end: usize, holds: &mut dyn FnMut(Value<'_>) -> bo
             let start = skip_space(line, colon + 1);
             match line.get(start) {
                 None => false,
-                // Its elements have to be walked through.
-                Some(b'[') => true,
-                Some(b'{') => value_end(line, start).is_none_or(|end| holds(Value::of(&line[start..end]))),
+                // What is inside has to be walked through, and may hold the key again and again.
+                Some(b'[' | b'{') => true,
                 Some(_) => value_end(line, start).is_some_and(|end| holds(Value::of(&line[start..end]))),
             }
         }
         Some(b'=') => {
-            let (end, _) = pair_value_end(line, key_end + 1);
-            holds(Value::of_pair(&line[key_end + 1..end]))
+            let start = key_end + 1;
+            let near = &line[..line.len().min(start + PAIR_VALUE_MAX)];
+            let is_cut = near.len() < line.len();
+            if is_cut && near.get(start) == Some(&b'"') && string_end(near, start).is_none() {
+                return true;
+            }
+            let (end, _) = pair_value_end(near, start);
+            (is_cut && end == near.len()) || holds(Value::of_pair(&near[start..end]))
         }
         _ => false,
     }

@@ -22,14 +22,16 @@ use crate::codec::json;
 use crate::codec::template::TimestampFormat;
 use crate::config::nearest::nearest;
 use crate::flow::{Board, Meter, Shown, TapLimits, TapReader};
+use crate::net;
 use crate::net::control::ControlBody;
 use crate::net::notes::{NoteStyle, note};
 use crate::net::problem::Problem;
 use crate::net::query_string;
+use crate::query::Query;
 
 /// Where it is.
 pub(super) const PATH: &str = "/api/tap";
-const PARAMETERS: [&str; 3] = ["component", "rate", "limit"];
+const PARAMETERS: [&str; 4] = ["component", "rate", "limit", "q"];
 /// Rows a second where nobody says otherwise: as many as somebody can follow, and more.
 const RATE_DEFAULT: u32 = 100;
 /// How often it says what it did not show, if there is something to say.
@@ -47,6 +49,7 @@ pub(super) struct Taps {
 struct Wish {
     patterns: Vec<String>,
     limits: TapLimits,
+    query: Option<Query>,
 }
 
 impl Wish {
@@ -54,7 +57,7 @@ impl Wish {
         let pairs = query_string::pairs(query.unwrap_or_default())
             .map_err(|why| Problem::bad_request(format!("broken query string: {why}")))?;
         let limits = TapLimits { events_per_second: Some(RATE_DEFAULT), events: None };
-        let mut wish = Wish { patterns: Vec::new(), limits };
+        let mut wish = Wish { patterns: Vec::new(), limits, query: None };
         for (name, value) in pairs {
             let number = |most: u64| {
                 value.parse::<u64>().ok().filter(|n| (1..=most).contains(n)).ok_or_else(|| {
@@ -67,6 +70,7 @@ impl Wish {
                 "component" => wish.patterns.push(value),
                 "rate" if value == "all" => wish.limits.events_per_second = None,
                 "rate" => wish.limits.events_per_second = u32::try_from(number(1_000_000)?).ok(),
+                "q" => wish.query = net::params::query(&value)?,
                 "limit" => wish.limits.events = Some(number(u64::MAX)?),
                 _ => {
                     let problem = Problem::bad_request(format!("unknown parameter: `{name}`"));
@@ -127,7 +131,7 @@ impl Taps {
         let mut tapping = Tapping {
             board: self.board.clone(),
             shutdown: self.shutdown.clone(),
-            reader: TapReader::new(wish.limits),
+            reader: TapReader::new(wish.limits, wish.query.as_ref()),
             patterns: wish.patterns,
             names: Vec::new(),
             changes,
@@ -324,7 +328,14 @@ mod tests {
         assert_eq!(wish.limits, TapLimits { events_per_second: Some(7), events: Some(3) });
         let all = Wish::parse(Some("component=a&rate=all")).unwrap();
         assert_eq!(all.limits, TapLimits { events_per_second: None, events: None });
-        for wrong in ["", "rate=1", "component=a&rate=0", "component=a&limit=x", "component=a&componnt=b"] {
+        for wrong in [
+            "",
+            "rate=1",
+            "component=a&rate=0",
+            "component=a&limit=x",
+            "component=a&q=b%20AND",
+            "component=a&componnt=b",
+        ] {
             assert!(Wish::parse(Some(wrong)).is_err(), "{wrong}");
         }
     }

@@ -1,4 +1,5 @@
-//! Finds the weir that a command is about: the one that was named, or the only one that runs.
+//! Finds the weir that a command is about: the one that was named, or the only one that runs, one's own before a
+//! service's.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -51,9 +52,16 @@ pub fn find(args: &SocketArgs, environment: &Environment) -> Result<Base, Failur
         return Ok(Base::of_socket(path.clone()));
     }
     let dirs = directories(environment);
-    let mut running = look(&dirs);
-    if let Some(pid) = args.pid {
-        running.retain(|weir| weir.pid == u64::from(pid));
+    let meant = |dirs: &[PathBuf]| {
+        let mut running = look(dirs);
+        running.retain(|weir| args.pid.is_none_or(|pid| weir.pid == u64::from(pid)));
+        running
+    };
+    // One's own come first: those of services are looked for where there are none.
+    let (own, others) = dirs.split_at(1);
+    let mut running = meant(own);
+    if running.is_empty() {
+        running = meant(others);
     }
     let of_pid = args.pid.map_or_else(String::new, |pid| format!(" with process id {pid}"));
     match running.as_slice() {

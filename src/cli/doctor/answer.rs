@@ -18,6 +18,8 @@ use crate::cli::http_get::Base;
 pub(super) const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Most of a body that is looked at to say what it is, in bytes.
 const BODY_BYTES_MAX: usize = 256 << 10;
+/// How often a stream that is refused is asked for again, half a second apart.
+const NOTICED_AFTER: usize = 6;
 /// Most redirects that are followed.
 const REDIRECTS_MAX: usize = 5;
 
@@ -43,6 +45,18 @@ impl Target {
         }
         headers.extend_from_slice(more);
         wire::ask(&self.base, self.address, path, &headers, HEAD_MAX)
+    }
+
+    /// The same, once the server has noticed that streams before this one have ended: until then they count.
+    pub(super) fn ask_again(&self, path: &str, more: &[(&str, &str)]) -> io::Result<Response> {
+        for _ in 0..NOTICED_AFTER {
+            let response = self.ask_for(path, more)?;
+            if !matches!(response.head.status, 429 | 503) {
+                return Ok(response);
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        self.ask_for(path, more)
     }
 
     /// The path with another parameter.
@@ -132,9 +146,20 @@ fn is_login(text: &str) -> bool {
         || lower.contains("type=password")
 }
 
+/// A reference as a path or as a URL (RFC 3986, 5.2, without `..`): one without a slash in front is beside the path that
+/// was asked for.
+fn resolved(to: &str, asked: &str) -> String {
+    if to.contains("://") || to.starts_with('/') {
+        return to.to_owned();
+    }
+    let path = asked.split('?').next().unwrap_or_default();
+    let above = path.rfind('/').map_or("/", |at| &path[..=at]);
+    format!("{above}{}", to.trim_start_matches("./"))
+}
+
 fn redirect(response: &Head, asked: &str, tried: usize, findings: &mut Vec<Finding>) -> Asked {
     let status = response.status;
-    let Some(to) = response.header("location").map(str::to_owned) else {
+    let Some(to) = response.header("location").map(|to| resolved(to, asked)) else {
         findings.push(Finding::fail("redirect", format!("{status} that does not say where to")));
         return Asked::Nothing;
     };
@@ -155,7 +180,7 @@ fn redirect(response: &Head, asked: &str, tried: usize, findings: &mut Vec<Findi
         return Asked::Nothing;
     }
     // The page of a pipeline ends with a slash, which nobody has to know.
-    if to == format!("{asked}/") {
+    if to.strip_suffix('/') == asked.split('?').next() {
         return Asked::Path(to);
     }
     let warning = Finding::warn("redirect", format!("{status} to {to}"));
@@ -225,7 +250,7 @@ pub(super) fn cors(target: &Target, origin: Option<&str>) -> Finding {
             "not asked for; --origin https://PAGE tells whether a page may read it",
         );
     };
-    let response = match target.ask(&[("Origin", origin)]) {
+    let response = match target.ask_again(&target.path, &[("Origin", origin)]) {
         Ok(response) => response.head,
         Err(e) => return Finding::fail("cors", why(&e)),
     };
@@ -257,4 +282,22 @@ pub(super) fn time(response: &Head) -> Finding {
     Finding::warn("clock", format!("the server's clock is {} s {which} of this one", off.abs()))
         .cause("times of events, `since` and credentials that expire are off by that")
         .hint("let both follow a time server: timedatectl set-ntp true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_lead_where_browsers_go() {
+        for (to, asked, path) in [
+            ("app/", "/app", "/app/"),
+            ("./stream", "/logs/app?x=/y", "/logs/stream"),
+            ("/x", "/logs/app", "/x"),
+            ("https://h/x", "/logs/app", "https://h/x"),
+        ] {
+            assert_eq!(resolved(to, asked), path);
+        }
+        assert_eq!(beside("/app/?x"), "/app/stream");
+    }
 }

@@ -49,7 +49,7 @@ pub(super) fn first(seen: &Seen, is_weir: bool) -> Finding {
 
 /// The same as a browser asks: willing to take it packed.
 pub(super) fn packed(target: &Target) -> Finding {
-    let mut response = match target.ask(&[("Accept-Encoding", "gzip, deflate, br")]) {
+    let mut response = match target.ask_again(&target.path, &[("Accept-Encoding", "gzip, deflate, br")]) {
         Ok(response) => response,
         Err(e) => return Finding::fail("compression", why(&e)).fault(Fault::Compression),
     };
@@ -83,7 +83,7 @@ pub(super) fn packed(target: &Target) -> Finding {
 pub(super) fn resume(target: &Target) -> Finding {
     const MARK: &str = "doctor-1";
     let gap = |path: &str, headers: &[(&str, &str)]| {
-        target.ask_for(path, headers).map(|mut response| {
+        target.ask_again(path, headers).map(|mut response| {
             watch(&mut response.body, FIRST_MAX.min(AT_ONCE * 2), Until::Note("gap")).has("gap")
         })
     };
@@ -129,8 +129,11 @@ pub(super) fn together(target: &Target) -> Finding {
 
 /// Watches a stream for a while.
 pub(super) fn observe(target: &Target, time: Duration, until: Until) -> Vec<Finding> {
-    let mut response = match target.ask(&[]) {
-        Ok(response) => response,
+    let mut response = match target.ask_again(&target.path, &[]) {
+        Ok(response) if response.head.status == 200 => response,
+        Ok(response) => {
+            return vec![Finding::fail("idle", format!("the answer was {}", response.head.status))];
+        }
         Err(e) => return vec![Finding::fail("idle", why(&e))],
     };
     let seen = watch(&mut response.body, time, until);

@@ -42,7 +42,7 @@ pub struct TailArgs {
     /// Show what is there and end
     #[arg(long)]
     pub no_follow: bool,
-    /// How lines are written: for people, as they came, or as JSON objects [default: pretty on a terminal, else raw]
+    /// How lines are written: for people, as they came, or as JSON objects [default: pretty on a terminal or with --color always, else raw]
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
     #[command(flatten)]

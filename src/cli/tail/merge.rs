@@ -173,3 +173,102 @@ impl Window {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::clock;
+
+    /// Time in seconds, and what the line is told by.
+    fn block(source: &str, lines: &[(u32, &str)]) -> Block {
+        let text = |(at, name): &(u32, &str)| match at {
+            0 => (*name).to_owned(),
+            at => format!("2026-11-21T10:{:02}:{:02}Z {name}", at / 60, at % 60),
+        };
+        let origin = std::sync::Arc::new(crate::batch::Origin::new("t", source));
+        let mut builder = crate::batch::BatchBuilder::new(origin);
+        lines.iter().for_each(|line| builder.push(text(line).as_bytes()));
+        Block::lines(builder.finish(crate::batch::Receipt::none()))
+    }
+
+    fn printed(show: impl FnOnce(&mut Printer)) -> Vec<String> {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut printer = Printer::into_file(file.try_clone().unwrap());
+        show(&mut printer);
+        printer.write().unwrap();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text.lines().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_late_by_less_than_the_window_finds_its_place() {
+        let start = clock::now();
+        let at = |millis| Some(start + Duration::from_millis(millis));
+        let mut window = Window::default();
+        let lines = printed(|printer| {
+            window.push(block("a", &[(10, "a10"), (0, "a10+"), (30, "a30")]), start);
+            window.release(at(99), printer).unwrap();
+            window.push(block("b", &[(20, "b20"), (40, "b40")]), start + Duration::from_millis(99));
+            assert_eq!(window.due(), at(100));
+            window.release(at(100), printer).unwrap();
+            window.push(block("a", &[(35, "a35")]), start + Duration::from_millis(150));
+            window.release(at(199), printer).unwrap();
+            assert_eq!(window.due(), None, "what is earlier than what is due goes before it");
+            window.push(block("c", &[(1, "c01")]), start + Duration::from_millis(200));
+            window.release(None, printer).unwrap();
+            assert_eq!((window.due(), window.held_bytes), (None, 0));
+        });
+        assert_eq!(lines, ["a10", "a10+", "b20", "a30", "a35", "b40", "c01"]);
+    }
+
+    struct Held(VecDeque<Block>);
+
+    impl Backlog for Held {
+        fn next(&mut self, _: &mut Wanted) -> Result<Option<Block>, crate::cli::exit::Failure> {
+            Ok(self.0.pop_front())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sorted_inputs_come_out_sorted_and_each_in_its_order(
+            inputs in proptest::collection::vec(proptest::collection::vec(1u32..3600, 0..30), 1..6), cut in 1usize..9) {
+            let mut all: Vec<(u32, usize, usize)> = Vec::new();
+            let mut held: Vec<Box<dyn Backlog>> = Vec::new();
+            for (source, times) in inputs.iter().enumerate() {
+                let mut times = times.clone();
+                times.sort_unstable();
+                all.extend(times.iter().enumerate().map(|(index, at)| (*at, source, index)));
+                let names: Vec<String> =
+                    times.iter().enumerate().map(|(index, at)| format!("{at}/{source}/{index}")).collect();
+                let lines: Vec<(u32, &str)> = times.iter().copied().zip(names.iter().map(String::as_str)).collect();
+                let blocks = lines.chunks(cut).map(|lines| block(&source.to_string(), lines)).collect();
+                held.push(Box::new(Held(blocks)));
+            }
+            let mut wanted = Wanted::everything();
+            let lines = printed(|printer| backlogs(&mut held, &mut wanted, printer).unwrap());
+            let read: Vec<(u32, usize, usize)> = lines
+                .iter()
+                .map(|line| {
+                    let mut parts = line.split('/').map(|part| part.parse::<usize>().unwrap());
+                    let mut next = || parts.next().unwrap();
+                    (next() as u32, next(), next())
+                })
+                .collect();
+            prop_assert!(read.is_sorted_by_key(|(at, ..)| *at), "{read:?}");
+            for source in 0..inputs.len() {
+                prop_assert!(read.iter().filter(|r| r.1 == source).is_sorted_by_key(|r| r.2));
+            }
+            all.sort_unstable();
+            let mut sorted = read;
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, all);
+        }
+    }
+}

@@ -5,12 +5,15 @@ pub mod args;
 mod block;
 mod input;
 mod json;
+mod lay_out;
 mod merge;
 mod output;
 mod pretty;
 mod show;
 mod target;
 mod wanted;
+
+pub(in crate::cli) use lay_out::LayOut;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -20,7 +23,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use args::{LineCount, Output, TailArgs};
 use input::file::{FileBacklog, Reading};
-use input::{Backlog, Said, Voice, WAITING_MAX, follow, stream, url};
+use input::{Backlog, Said, Voice, WAITING_MAX, follow, stream, url, wish};
 use output::{Ended, Printer, Printing};
 use pretty::Pretty;
 use show::Show;
@@ -70,7 +73,9 @@ impl<'a> Tail<'a> {
         let wanted = Wanted::new(args)?;
         let targets = Targets::of(&args.inputs, &args.who, || ask::configured(source))?;
         let on_terminal = std::io::stdout().is_terminal();
-        let usual = if on_terminal { Output::Pretty } else { Output::Raw };
+        // Colours that were asked for in a pipe are for a pager.
+        let for_people = on_terminal || terminal.color_stdout;
+        let usual = if for_people { Output::Pretty } else { Output::Raw };
         let files = targets.patterns()?.map_or(0, |patterns| patterns.scan().files.len());
         let inputs = files + targets.remotes.len() + targets.streams.len();
         let single = inputs == 1 && !targets.open_ended;
@@ -83,7 +88,8 @@ impl<'a> Tail<'a> {
         let pretty = Pretty::new(terminal.color_stdout, inputs > 1, wanted.marks());
         let printer = Printer::new(&printing, pretty)?;
         let (voice, said) = sync_channel(WAITING_MAX);
-        let show = Show::new(printer, single, terminal);
+        let mut show = Show::new(printer, single, terminal);
+        wanted.notes().iter().for_each(|note| show.notice(note));
         Ok(Tail { args, targets, wanted, show, voice, said, started: 0 })
     }
 
@@ -92,7 +98,7 @@ impl<'a> Tail<'a> {
         let patterns = self.targets.patterns()?;
         let alone = remotes.len() == 1 && patterns.is_none() && self.targets.streams.is_empty();
         for remote in remotes {
-            let wish = url::Wish::new(self.args, self.wanted.since);
+            let wish = wish::Wish::new(self.args, self.wanted.since);
             let index = self.number();
             url::start(index, remote, wish, self.voice.clone())?;
         }

@@ -96,6 +96,12 @@ impl Printer {
         Ok(Printer { form, gathered: Vec::with_capacity(2 * GATHERED_BYTES), out: File::from(out) })
     }
 
+    /// A printer of raw lines into a file.
+    #[cfg(test)]
+    pub(super) fn into_file(out: File) -> Printer {
+        Printer { form: Form::Raw { exact: false }, gathered: Vec::new(), out }
+    }
+
     /// Where bytes may be written as they come, if that is how rows are written.
     pub(super) fn untouched(&mut self) -> Result<Option<&mut File>, Ended> {
         if !matches!(self.form, Form::Raw { exact: true }) {

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::input::url::Remote;
+use super::input::wish::Remote;
 use crate::cli::config_source::stdin_is_piped;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::http_get::Base;
@@ -107,7 +107,9 @@ impl Targets {
                 _ => failure,
             }
         })?;
-        if meta.is_file() {
+        // What the kernel makes as it is read, as below /proc, says that it is empty.
+        let made = meta.is_file() && meta.len() == 0 && is_not_empty(path);
+        if meta.is_file() && !made {
             self.globs.push(globset::escape(input));
         } else {
             self.streams.push((file, input.to_owned()));
@@ -150,6 +152,12 @@ impl Targets {
         let patterns = Patterns::globs(&self.globs).and_then(|patterns| patterns.except(&self.except));
         patterns.map(Some).map_err(|(_, why)| Failure::usage(format!("cannot look for files: {why}")))
     }
+}
+
+/// Whether something can be read of a file.
+fn is_not_empty(path: &Path) -> bool {
+    use io::Read;
+    File::open(path).and_then(|mut file| file.read(&mut [0])).is_ok_and(|n| n > 0)
 }
 
 /// Whether an argument names a running weir: it has a scheme, or looks like `host:port` and no file is called so.

@@ -56,9 +56,29 @@ impl Wanted {
         })
     }
 
+    /// Whatever there is.
+    #[cfg(test)]
+    pub(super) fn everything() -> Wanted {
+        Wanted {
+            level: None,
+            include: None,
+            exclude: None,
+            query: None,
+            marks: None,
+            since: None,
+            exhaustive: false,
+        }
+    }
+
     /// The same for lines that come while we watch, which are all new enough.
     pub(super) fn live(&self) -> Wanted {
         Wanted { since: None, ..self.clone() }
+    }
+
+    /// What is odd about the query, though it works.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let notes = self.query.iter().flat_map(|query| query.query().notes());
+        notes.map(|note| note.message.clone()).collect()
     }
 
     /// What is marked in lines that are shown.
@@ -137,7 +157,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    fn new(include: &[String], query: Option<&Query>) -> Option<Marks> {
+    pub(super) fn new(include: &[String], query: Option<&Query>) -> Option<Marks> {
         // What is wrong with them is said elsewhere.
         let include = if include.is_empty() { None } else { Regex::new_many(include).ok() };
         let query = query.map(Query::highlights);
@@ -239,10 +259,7 @@ mod tests {
             level,
             include: matcher("--include", &own(include)).unwrap(),
             exclude: matcher("--exclude", &own(exclude)).unwrap(),
-            query: None,
-            marks: None,
-            since: None,
-            exhaustive: false,
+            ..Wanted::everything()
         }
     }
 

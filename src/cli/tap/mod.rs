@@ -5,12 +5,13 @@ mod rows;
 
 use std::io::{self, Write};
 
-use super::args::{TapArgs, TapOutput};
+use super::args::TapArgs;
 use super::control;
 use super::exit::{Exit, Failure};
 use super::http_stream::Stream;
 use super::terminal::{self, Terminal};
 use crate::config::Environment;
+use crate::query::Query;
 use rows::Writer;
 pub use rows::{Note, Row, Said, harmless, thousands};
 
@@ -24,12 +25,13 @@ pub fn rate(text: &str) -> Result<String, String> {
 }
 
 /// The target of a tap.
-pub fn target(components: &[String], rate: &str, limit: Option<u64>) -> String {
+pub fn target(components: &[String], rate: &str, limit: Option<u64>, query: Option<&str>) -> String {
     let mut target = format!("/api/tap?rate={rate}");
     limit.into_iter().for_each(|limit| target.push_str(&format!("&limit={limit}")));
-    for component in components {
-        target.push_str("&component=");
-        for byte in component.bytes() {
+    let components = components.iter().map(|component| ("component", component.as_str()));
+    for (key, value) in components.chain(query.map(|query| ("q", query))) {
+        target.push_str(&format!("&{key}="));
+        for byte in value.bytes() {
             match byte {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'*' => {
                     target.push(char::from(byte))
@@ -46,9 +48,12 @@ pub fn target(components: &[String], rate: &str, limit: Option<u64>) -> String {
 /// # Errors
 /// With exit code 69 when no weir is found or it goes away, 64 when it has no such component.
 pub fn run(args: &TapArgs, environment: &Environment, terminal: Terminal) -> Result<Exit, Failure> {
+    let query = args.query.as_deref().map(Query::parse).transpose();
+    let query = query.map_err(|wrong| Failure::usage(format!("`--query`: {wrong}")))?;
     let base = control::find(&args.local, environment)?;
-    let mut stream = base.stream(&target(&args.components, &args.rate, args.limit))?;
-    let mut writer = Writer::new(args.output == TapOutput::Json, terminal);
+    let target = target(&args.components, &args.rate, args.limit, args.query.as_deref());
+    let mut stream = base.stream(&target)?;
+    let mut writer = Writer::new(args.output, query.as_ref(), terminal);
     match show(&mut stream, &mut writer, &args.rate, terminal) {
         Ok(true) => Ok(Exit::OK),
         Ok(false) => Err(Failure::new(Exit::UNAVAILABLE, "weir is gone: the tap broke off")),
@@ -91,10 +96,13 @@ mod tests {
     fn targets_are_escaped() {
         let names = ["app.*".to_owned(), "a&b ?é".to_owned()];
         assert_eq!(
-            target(&names, "all", None),
+            target(&names, "all", None, None),
             "/api/tap?rate=all&component=app.*&component=a%26b%20%3F%C3%A9"
         );
-        assert_eq!(target(&names[..1], "5", Some(2)), "/api/tap?rate=5&limit=2&component=app.*");
+        assert_eq!(
+            target(&names[..1], "5", Some(2), Some("a b")),
+            "/api/tap?rate=5&limit=2&component=app.*&q=a%20b"
+        );
         assert!(rate("0").is_err() && rate("x").is_err() && rate("1000001").is_err() && rate("7").is_ok());
     }
 }

@@ -1,15 +1,17 @@
 //! What a tap says: rows, and notes about them; and how rows are written.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::batch::Level;
+use crate::batch::{Level, Timestamp};
+use crate::cli::tail::LayOut;
+use crate::cli::tail::args::Output;
 use crate::cli::terminal::Terminal;
-use crate::codec::terminal::{RESET, color_of, harmless_into};
+use crate::codec::terminal::harmless_into;
+use crate::query::Query;
 
 /// One line of a tap.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum Said {
 pub struct Row {
     /// The component that put it out.
     pub component: String,
+    /// Its time: what the line says, else when it was received.
+    pub timestamp: Option<Timestamp>,
     /// Its severity.
     pub level: Option<Level>,
     /// The line, to the byte.
@@ -80,10 +84,16 @@ impl Said {
         let bytes = text("bytes").and_then(|bytes| STANDARD.decode(bytes).ok());
         Said::Row(Row {
             component: component.to_owned(),
+            timestamp: text("timestamp").and_then(time),
             level: text("level").and_then(|word| Level::parse(word.as_bytes())),
             line: bytes.unwrap_or_else(|| message.as_bytes().to_vec()),
         })
     }
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    let at = text.parse::<jiff::Timestamp>().ok()?;
+    i64::try_from(at.as_nanosecond()).ok().map(Timestamp)
 }
 
 impl Note {
@@ -126,49 +136,70 @@ pub fn harmless(line: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// How rows are written.
+enum Form {
+    Json,
+    /// As they are; harmless where a terminal reads them.
+    Raw {
+        harmless: bool,
+    },
+    Pretty(Box<LayOut>),
+}
+
 /// Writes rows to standard output.
 pub(super) struct Writer {
-    json: bool,
+    form: Form,
     color: bool,
-    /// Whether a terminal reads them, which they must not reach as they are.
-    to_terminal: bool,
     /// Whether it has to be said whose each row is.
     several: bool,
+    query: Option<Query>,
 }
 
 impl Writer {
-    pub(super) fn new(json: bool, terminal: Terminal) -> Writer {
+    pub(super) fn new(output: Option<Output>, query: Option<&Query>, terminal: Terminal) -> Writer {
         let to_terminal = io::IsTerminal::is_terminal(&io::stdout());
-        Writer { json, color: terminal.color_stdout, to_terminal, several: false }
+        let usual = if to_terminal { Output::Pretty } else { Output::Raw };
+        let form = match output.unwrap_or(usual) {
+            Output::Json => Form::Json,
+            Output::Raw => Form::Raw { harmless: to_terminal },
+            Output::Pretty => Form::Pretty(Box::new(LayOut::new(terminal.color_stdout, false, query))),
+        };
+        Writer { form, color: terminal.color_stdout, several: false, query: query.cloned() }
     }
 
     pub(super) fn hear(&mut self, note: &Note) {
-        if let Note::Hello { components } = note {
-            self.several = components.len() > 1;
+        let Note::Hello { components } = note else { return };
+        self.several = components.len() > 1;
+        if let Form::Pretty(lay_out) = &mut self.form {
+            **lay_out = LayOut::new(self.color, self.several, self.query.as_ref());
         }
     }
 
     /// `json` is the line that the row was read from.
-    pub(super) fn row(&self, row: &Row, json: &[u8], out: &mut impl Write) -> io::Result<()> {
-        if self.json {
-            out.write_all(json)?;
-            return out.write_all(b"\n");
-        }
+    pub(super) fn row(&mut self, row: &Row, json: &[u8], out: &mut impl Write) -> io::Result<()> {
+        let harmless_line = match &mut self.form {
+            Form::Json => {
+                out.write_all(json)?;
+                return out.write_all(b"\n");
+            }
+            Form::Pretty(lay_out) => {
+                let mut text = Vec::new();
+                lay_out.row(&row.component, (row.timestamp, row.level), &row.line, &mut text);
+                return out.write_all(&text);
+            }
+            Form::Raw { harmless } => *harmless,
+        };
         if self.several {
             let (dim, reset) = if self.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
             write!(out, "{dim}{}{reset}  ", harmless(row.component.as_bytes()))?;
         }
-        let color = if self.color { color_of(row.level) } else { b"" };
-        let text = if self.to_terminal {
+        if harmless_line {
             let mut text = Vec::new();
             harmless_into(&mut text, &row.line, self.color);
-            Cow::Owned(text)
+            out.write_all(&text)?;
         } else {
-            Cow::Borrowed(&row.line)
-        };
-        out.write_all(color)?;
-        out.write_all(&text)?;
-        out.write_all(if color.is_empty() { b"" } else { RESET })?;
+            out.write_all(&row.line)?;
+        }
         out.write_all(b"\n")
     }
 }
@@ -218,19 +249,24 @@ mod tests {
 
     #[test]
     fn rows_are_bytes_for_programs_and_harmless_for_terminals() {
-        let row = Row { component: "a".into(), level: Some(Level::Error), line: b"\x1b[2Jx\xff".to_vec() };
-        let written = |writer: &Writer| {
+        let line = b"{\"msg\":\"\x1b[2J\xff\",\"n\":1}".to_vec();
+        let row = Row { component: "a".into(), timestamp: None, level: Some(Level::Error), line };
+        let written = |writer: &mut Writer| {
             let mut out = Vec::new();
             writer.row(&row, b"{}", &mut out).unwrap();
             out
         };
-        let mut writer = Writer { to_terminal: false, ..Writer::new(false, PLAIN) };
-        assert_eq!(written(&writer), b"\x1b[2Jx\xff\n");
-        writer.to_terminal = true;
-        assert_eq!(written(&writer), b"\\x1b[2Jx\\xff\n");
-        writer.hear(&Note::Hello { components: vec!["a".into(), "b".into()] });
-        assert_eq!(written(&writer), b"a  \\x1b[2Jx\\xff\n");
-        writer.json = true;
-        assert_eq!(written(&writer), b"{}\n");
+        let several = Note::Hello { components: vec!["a".into(), "b".into()] };
+        let mut raw = Writer { form: Form::Raw { harmless: false }, ..Writer::new(None, None, PLAIN) };
+        assert_eq!(written(&mut raw), [&row.line[..], b"\n"].concat());
+        raw.form = Form::Raw { harmless: true };
+        assert!(!written(&mut raw).contains(&0x1b));
+        raw.hear(&several);
+        assert!(written(&mut raw).starts_with(b"a  {"));
+        assert_eq!(written(&mut Writer::new(Some(Output::Json), None, PLAIN)), b"{}\n");
+        let mut pretty = Writer::new(Some(Output::Pretty), None, PLAIN);
+        pretty.hear(&several);
+        let text = String::from_utf8(written(&mut pretty)).unwrap();
+        assert!(text.starts_with("a | ") && text.contains("n=1") && !text.contains('\x1b'), "{text}");
     }
 }

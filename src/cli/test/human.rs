@@ -11,6 +11,8 @@ use crate::engine::trial::{Difference, Fate, Spot, Stage, TrialReport};
 
 /// Lines shown of a comparison, and of a table.
 const SHOWN_MAX: usize = 60;
+/// Lines shown of what came, where nobody said which should have.
+const SAMPLE_MAX: usize = 12;
 /// Columns that a line of the input takes at least and at most.
 const LINE_COLUMNS: (usize, usize) = (16, 60);
 
@@ -90,11 +92,12 @@ fn describe(difference: &Difference, paint: Paint, out: &mut String) {
     let changed = |edit: &Edit<'_>| !matches!(edit, Edit::Same(_));
     // Around the first change, if not all can be shown.
     let first = edits.iter().position(changed).unwrap_or(0);
-    let from = if edits.len() > SHOWN_MAX { first.saturating_sub(3) } else { 0 };
+    let shown_max = if difference.expected.is_some() { SHOWN_MAX } else { SAMPLE_MAX };
+    let from = if edits.len() > shown_max { first.saturating_sub(3) } else { 0 };
     if from > 0 {
         writeln!(out, "          {}", paint.faint(&format!("… {from} before"))).ok();
     }
-    for edit in edits.iter().skip(from).take(SHOWN_MAX) {
+    for edit in edits.iter().skip(from).take(shown_max) {
         let text = match edit {
             Edit::Same(line) => format!("  {}", visible(line)),
             Edit::Missing(line) => paint.bad(&format!("- {}", visible(line))),
@@ -102,7 +105,7 @@ fn describe(difference: &Difference, paint: Paint, out: &mut String) {
         };
         writeln!(out, "        {text}").ok();
     }
-    if let more @ 1.. = edits.len().saturating_sub(from + SHOWN_MAX) {
+    if let more @ 1.. = edits.len().saturating_sub(from + shown_max) {
         writeln!(out, "          {}", paint.faint(&format!("… {more} more"))).ok();
     }
     if edits.iter().any(changed) {

@@ -108,7 +108,7 @@ impl Feed {
         let failed = (self.sender.clone(), id.clone());
         let begun = self.spawn("top-tap", move |_| {
             let opened = find().and_then(|base| match base.is_local() {
-                true => base.stream(&target(std::slice::from_ref(&id), TAP_RATE, None)),
+                true => base.stream(&target(std::slice::from_ref(&id), TAP_RATE, None, None)),
                 false => {
                     Err(Failure::usage("rows are shown by the control socket only, not over the network"))
                 }

@@ -49,7 +49,7 @@ fn press(app: &mut App, keys: &[KeyCode]) -> Action {
 use KeyCode::{Char, Down, End, Enter, Esc, Left, Up};
 
 fn row(line: &[u8]) -> Row {
-    Row { component: "app.source.0.generate".into(), level: None, line: line.to_vec() }
+    Row { component: "app.source.0.generate".into(), timestamp: None, level: None, line: line.to_vec() }
 }
 
 #[test]

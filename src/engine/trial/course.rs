@@ -77,6 +77,8 @@ struct Pipeline {
 pub(super) struct Course {
     stages: Vec<Stage>,
     work: Vec<Work>,
+    /// Lines that each stage keeps for now.
+    held: Vec<usize>,
     pipelines: Vec<Pipeline>,
     /// Each line has an origin of its own, by which it is known again behind any filter.
     lines: HashMap<*const Origin, usize>,
@@ -94,6 +96,7 @@ impl Course {
         let mut course = Course {
             stages: Vec::new(),
             work: Vec::new(),
+            held: Vec::new(),
             pipelines: Vec::new(),
             lines: HashMap::new(),
             origins: Vec::new(),
@@ -133,6 +136,7 @@ impl Course {
         let at = point.spot.within(pipeline);
         self.stages.push(Stage { point, at, type_name, fates: Vec::new(), outs: Vec::new() });
         self.work.push(work);
+        self.held.push(0);
         self.stages.len() - 1
     }
 
@@ -248,21 +252,28 @@ impl Course {
             }
         };
         let came = out.iter().any(|batch| self.line_of(batch) == line);
-        if let Some(line) = line {
-            self.stages[stage].fates.push((line, if came { Fate::Passed } else { gone }));
-        }
+        let fate = if came { Fate::Passed } else { gone };
+        self.held[stage] += usize::from(fate == Fate::Held);
+        self.stages[stage].fates.extend(line.map(|line| (line, fate)));
         self.note(stage, &out);
         out
     }
 
-    fn note(&mut self, stage: usize, out: &[Batch]) {
+    fn note(&mut self, number: usize, out: &[Batch]) {
         for batch in out {
             let line = self.line_of(batch);
-            let stage = &mut self.stages[stage];
+            let stage = &mut self.stages[number];
             stage.outs.extend(batch.lines().map(|(_, text)| Out { line, text: text.to_vec() }));
             // What was kept until now has gone on.
-            let held = stage.fates.iter_mut().filter(|(l, fate)| Some(*l) == line && *fate == Fate::Held);
-            held.for_each(|(_, fate)| *fate = Fate::Passed);
+            if self.held[number] == 0 {
+                continue;
+            }
+            for (_, fate) in
+                stage.fates.iter_mut().filter(|(l, fate)| Some(*l) == line && *fate == Fate::Held)
+            {
+                *fate = Fate::Passed;
+                self.held[number] -= 1;
+            }
         }
     }
 

@@ -106,6 +106,9 @@ pub fn report(storage: &dyn Storage, dir: &Path, deep: bool) -> io::Result<Repor
         report.segments.push(segment);
     }
     let from = settled.or(first).unwrap_or_default();
+    // Settled segments go, but for one that is kept to be written over.
+    report.missing.iter_mut().for_each(|(first, _)| *first = from.seq.max(*first));
+    report.missing.retain(|(first, end)| first < end);
     // What the policy gave up is gone, with its segments.
     let is_gone = |gap: &GivenUp| gap.upto.seq > from.seq && first.is_none_or(|f| f.seq >= gap.upto.seq);
     let gaps = positions.into_iter().flat_map(|p| [p.given_up, p.giving_up]).filter(is_gone);
@@ -131,7 +134,7 @@ fn walk(
     point: &mut Point,
     missing: &mut Vec<(u64, u64)>,
 ) -> io::Result<()> {
-    let mut scanner = Scanner::new(file, header.salt, ChunkPool::new(CHUNK_BYTES, 2));
+    let mut scanner = Scanner::new(file, header.salt, header.start.seq, ChunkPool::new(CHUNK_BYTES, 2));
     loop {
         match scanner.at(point.offset, segment.bytes)? {
             Found::End => return Ok(()),
@@ -221,7 +224,8 @@ fn copy_sound(storage: &dyn Storage, from: &Path, to: &Path, bytes: u64) -> io::
     let Ok(header) = read_header(file.as_ref())? else { return Ok(()) };
     let out = storage.open(to, Open::Create)?;
     out.write_at(&mut [IoSlice::new(&encode_segment(&header))], 0)?;
-    let mut scanner = Scanner::new(file.clone(), header.salt, ChunkPool::new(CHUNK_BYTES, 2));
+    let mut scanner =
+        Scanner::new(file.clone(), header.salt, header.start.seq, ChunkPool::new(CHUNK_BYTES, 2));
     let (mut at, mut end) = (SEGMENT_HEADER, SEGMENT_HEADER);
     loop {
         match scanner.at(at, bytes)? {

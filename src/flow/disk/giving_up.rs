@@ -67,7 +67,7 @@ impl Store {
         let from = if self.read.seq > oldest.start.seq { self.read } else { oldest.start };
         let GivenUp { events, bytes, .. } = between(&from, &after);
         self.gaps.doing = (from.seq < after.seq).then_some((from, after));
-        let removed = self.remove_first(1);
+        let removed = self.remove_first(1, false);
         if let (Some((from, after)), Ok(())) = (self.gaps.doing.take(), &removed) {
             self.gaps.add(from, after);
         }

@@ -25,6 +25,7 @@ pub mod positions;
 mod reader;
 pub mod record;
 mod recovery;
+mod recycle;
 mod safety;
 pub mod scan;
 mod segments;
@@ -44,7 +45,7 @@ use std::time::Duration;
 
 pub use reader::ReadBack;
 pub use recovery::Recovered;
-pub use stage::{DiskBuffer, RunningBuffer};
+pub use stage::{Control, DiskBuffer, RunningBuffer};
 pub use status::{BufferSnapshot, BufferStatus};
 pub use store::{Limits, Losses, Store};
 pub use writer::{Appended, Refused, SyncTicket};
@@ -82,6 +83,19 @@ pub struct DiskOptions {
     pub sync_interval: Duration,
     /// Most memory for rows on their way.
     pub memory_bytes: u64,
+}
+
+/// Under `drop_oldest` the sink is handed little ahead, for what it was handed cannot be dropped any more.
+const AHEAD_DROP_OLDEST: u64 = 1 << 20;
+
+impl DiskOptions {
+    /// How many bytes the sink is handed ahead.
+    fn ahead(&self) -> u64 {
+        match self.when_full {
+            DiskFull::DropOldest => self.memory_bytes.min(AHEAD_DROP_OLDEST),
+            _ => self.memory_bytes,
+        }
+    }
 }
 
 /// Where the buffer of a sink lives: `buffers/<pipeline>/<type>-<position>` in the state directory.

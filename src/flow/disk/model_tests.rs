@@ -90,6 +90,8 @@ struct State {
     lies: bool,
     /// No write succeeds, for this reason.
     refuses: Option<io::ErrorKind>,
+    /// From this byte of that file on nothing can be read.
+    unreadable: Option<(usize, u64)>,
 }
 
 /// The file system; clones share it.
@@ -117,6 +119,13 @@ impl Model {
 
     pub(crate) fn refuse(&self, kind: Option<io::ErrorKind>) {
         self.0.lock().unwrap().refuses = kind;
+    }
+
+    /// The disk does not give back what a file holds from a byte on.
+    #[allow(dead_code, reason = "the simulation under tests/ includes this file and does not use it")]
+    pub(crate) fn unreadable(&self, path: &Path, from: u64) {
+        let mut state = self.0.lock().unwrap();
+        state.unreadable = state.names.get(path).map(|id| (*id, from));
     }
 
     pub(crate) fn operations(&self) -> usize {
@@ -246,6 +255,10 @@ impl StoredFile for ModelFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.0.0.lock().unwrap();
+        let end = offset + buffer.len() as u64;
+        if state.unreadable.is_some_and(|(id, from)| id == self.1 && end > from) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let bytes = &state.contents[self.1].now;
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buffer.len());

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::DiskFull;
 use super::passing::Passing;
 use super::stage::{DiskBuffer, RETRY, Stage, Trouble};
 use super::store::Store;
@@ -19,9 +18,6 @@ use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::flow::component::Fault;
 use crate::flow::meter::Reason;
-
-/// Under `drop_oldest` the sink is handed little ahead, for what it was handed cannot be dropped any more.
-const AHEAD_DROP_OLDEST: u64 = 1 << 20;
 
 impl Stage {
     /// Opens the buffer, trying again while the fault may pass; `None` when it will not, or the end came first.
@@ -80,11 +76,7 @@ impl Stage {
 
 impl DiskBuffer {
     fn stage(self, store: Store, name: String, shutdown: Shutdown, gone: CancellationToken) -> Stage {
-        let DiskBuffer { front, back, ledger, options, meter, status, .. } = self;
-        let ahead = match options.when_full {
-            DiskFull::DropOldest => options.memory_bytes.min(AHEAD_DROP_OLDEST),
-            _ => options.memory_bytes,
-        };
+        let DiskBuffer { front, back, ledger, options, wishes, meter, status, .. } = self;
         let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
         let settlements = Settlements::new(ledger);
         Stage {
@@ -92,6 +84,7 @@ impl DiskBuffer {
             front,
             back,
             options,
+            wishes,
             meter,
             status,
             shutdown,
@@ -101,7 +94,7 @@ impl DiskBuffer {
             input_done: false,
             kept: VecDeque::new(),
             kept_weight: 0,
-            window: Window::new(ahead, settlements.clone()),
+            window: Window::new(options.ahead(), settlements.clone()),
             settlements,
             passing: Passing::default(),
             unsafe_yet: VecDeque::new(),

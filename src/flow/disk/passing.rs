@@ -136,6 +136,8 @@ pub(super) struct Passing {
     slots: VecDeque<Arc<Slot>>,
     /// Not to be written before, because the log was full a moment ago.
     not_before: Option<Instant>,
+    /// Some of them may be written; under `overflow` their sources wait for the sink.
+    lasting: bool,
 }
 
 impl Passing {
@@ -155,6 +157,7 @@ impl Passing {
         let receipt = batch.take_receipt();
         let state = State::Open { rows: batch.view(), receipt, lasting };
         let slot = Arc::new(Slot { state: Mutex::new(state), of, since: clock::now() });
+        self.lasting |= lasting;
         self.slots.push_back(slot.clone());
         let to = settlements.clone();
         (of.number, batch.with_receipt(Receipt::new(move |outcome| slot.settle(outcome, &to))))
@@ -165,6 +168,12 @@ impl Passing {
         while self.slots.front().is_some_and(|slot| slot.is_gone()) {
             self.slots.pop_front();
         }
+        self.lasting &= !self.slots.is_empty();
+    }
+
+    /// A log that was full may have room.
+    pub(super) fn offer_again(&mut self) {
+        self.not_before = None;
     }
 
     /// The first batches that can be written, within bounds.
@@ -213,7 +222,7 @@ impl Stage {
     /// some.
     pub(super) fn commit_due(&mut self) -> Option<Instant> {
         self.passing.forget();
-        if !self.writes_passing() {
+        if !self.passing.lasting {
             return None;
         }
         let oldest = self.passing.slots.iter().find(|slot| slot.is_writable())?;
@@ -294,7 +303,7 @@ impl Stage {
 
     /// At the end, what can be written is; the rest is the sink's alone.
     pub(super) fn commit_last(&mut self) {
-        if self.writes_passing() {
+        if self.passing.lasting {
             let result: Result<(), io::Error> = loop {
                 match self.commit(usize::MAX, u64::MAX) {
                     Ok(true) => {}

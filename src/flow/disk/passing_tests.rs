@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::format::Compression;
 use super::model_tests::{Model, Survives};
 use super::stage::{DiskBuffer, Stage};
-use super::{DiskFull, DiskOptions, Limits};
+use super::storage::Storage as _;
+use super::{Control, DiskFull, DiskOptions, Limits};
 use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
@@ -59,6 +60,7 @@ struct Life {
     heard: Heard,
     stage: tokio::task::JoinHandle<()>,
     disk_bytes: Box<dyn Fn() -> u64>,
+    control: Arc<Control>,
 }
 
 impl Life {
@@ -66,7 +68,7 @@ impl Life {
         let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
         let gone = CancellationToken::new();
         let (front, buffer, inlet) = DiskBuffer::on(Arc::new(model.clone()), options, meter.clone());
-        let status = buffer.status().clone();
+        let (status, control) = (buffer.status().clone(), buffer.control().clone());
         let (tell, _) = oneshot::channel();
         let opening =
             Stage::open(buffer, PathBuf::from("/b"), "t".into(), shutdown.clone(), gone.clone(), tell);
@@ -83,6 +85,7 @@ impl Life {
             heard: Heard::default(),
             stage,
             disk_bytes,
+            control,
         })
     }
 
@@ -279,6 +282,89 @@ async fn a_batch_that_ends_in_parts_is_counted_once() {
         model.refuse(None);
         assert_eq!(recovered(model).await, back, "{context}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_change_while_rows_wait() {
+    let model = Model::default();
+    let mut small = options(DiskFull::Block);
+    small.limits.bytes_max = 64 << 10;
+    let mut life = Life::on(&model, small).await.unwrap();
+    let (front, heard) = (life.front.clone(), life.heard.clone());
+    let pushed = Arc::new(Mutex::new(0));
+    let count = pushed.clone();
+    let source = task::spawn(async move {
+        for n in 0..400 {
+            front.push(batch(n, &heard)).await;
+            *count.lock().unwrap() = n + 1;
+        }
+    });
+    pause(5_000).await;
+    let before = *pushed.lock().unwrap();
+    assert!(before < 200 && (life.disk_bytes)() <= 64 << 10, "{before}");
+    // Larger, and compressed.
+    let mut large = options(DiskFull::Block);
+    large.limits.compression = Compression::Lz4;
+    life.control.set(large);
+    source.await.unwrap();
+    pause(1_000).await;
+    assert_eq!(life.counts().queued_events, 1200);
+    // Smaller than what is in it, and dropping: nothing of what is there is dropped, new rows are.
+    let mut tiny = options(DiskFull::DropNewest);
+    tiny.limits.bytes_max = 16 << 10;
+    life.control.set(tiny);
+    pause(100).await;
+    for n in 400..500 {
+        life.push(n).await;
+    }
+    pause(1_000).await;
+    let counts = life.counts();
+    assert!(counts.balances() && counts.dropped(Reason::BufferFullNewest) > 200, "{counts:?}");
+    life.front.close();
+    let mut numbers = Vec::new();
+    while let Some(lease) = life.inlet.as_mut().unwrap().recv().await {
+        numbers.push(number(lease.batch()));
+        lease.delivered();
+    }
+    assert!(numbers.len() >= 400 && numbers[..400].iter().copied().eq(0..400), "{numbers:?}");
+    let (counts, _) = life.kill().await;
+    assert!(counts.balances() && counts.queued_events == 0, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_the_disk_does_not_give_back_is_set_aside_and_the_rest_arrives() {
+    let model = Model::default();
+    let life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    for n in 0..200 {
+        life.push(n).await;
+        pause(10).await;
+    }
+    pause(200).await;
+    let (counts, _) = life.kill().await;
+    assert_eq!(counts.stored_events, 600);
+    let dir = std::path::Path::new("/b");
+    let names = |model: &Model| model.list(dir).unwrap().into_iter().map(|(name, _)| name);
+    let segments: Vec<String> = names(&model).filter(|name| name.ends_with(".seg")).collect();
+    assert!(segments.len() > 2, "{segments:?}");
+    let (second, third) = (number_of(&segments[1]), number_of(&segments[2]));
+    // Its header can be read, what follows cannot.
+    model.unreadable(&dir.join(&segments[1]), 64);
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    life.front.close();
+    let mut numbers = Vec::new();
+    while let Some(lease) = life.inlet.as_mut().unwrap().recv().await {
+        numbers.push(number(lease.batch()));
+        lease.delivered();
+    }
+    assert_eq!(numbers, (0..second).chain(third..200).collect::<Vec<_>>());
+    let (counts, _) = life.kill().await;
+    assert!(counts.balances() && counts.errors >= 6, "{counts:?}");
+    assert_eq!(counts.dropped(Reason::BufferFault), (third - second) * 3);
+    assert!(names(&model).any(|name| name == format!("{}.damaged", segments[1])), "kept for who can read it");
+}
+
+fn number_of(segment: &str) -> u64 {
+    super::store::segment_number(segment).unwrap()
 }
 
 /// What was seen of a life.

@@ -125,7 +125,7 @@ impl Store {
         }
         match self.storage.open(&segment_path(&self.dir, number), Open::Read) {
             Ok(file) => {
-                self.scanner = Some((number, Scanner::new(file, self.salt, self.pool.clone())));
+                self.scanner = Some((number, Scanner::new(file, self.salt, number, self.pool.clone())));
                 Ok(true)
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

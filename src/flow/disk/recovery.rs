@@ -10,7 +10,7 @@ use super::giving_up::Gaps;
 use super::positions::PositionFile;
 use super::scan::{CHUNK_BYTES, Found, Scanner};
 use super::segments::{Unreadable, find_segments};
-use super::storage::{Open, Storage};
+use super::storage::{Open, Storage, StoredFile};
 use super::store::{LOCK_FILE, Limits, Losses, Segment, Store, segment_path};
 use crate::batch::ChunkPool;
 use crate::flow::component::Fault;
@@ -94,6 +94,7 @@ impl Store {
             dir_dirty: true,
             losses: Losses::default(),
             gaps: Gaps::default(),
+            spares: Vec::new(),
         };
         store.settle_points(found, &mut recovered).map_err(failed("read"))?;
         if let Some(found) = found {
@@ -150,10 +151,13 @@ impl Store {
                 file
             }
         };
-        let mut scanner = Scanner::new(file.clone(), self.salt, self.pool.clone());
+        let mut scanner = Scanner::new(file.clone(), self.salt, last.start.seq, self.pool.clone());
         loop {
             match scanner.at(end.offset, last.len)? {
-                Found::End => return Ok(end),
+                Found::End => {
+                    self.cut_last(&file, end.offset);
+                    return Ok(end);
+                }
                 Found::Record(header, _) => {
                     end = Point {
                         seq: header.seq + 1,
@@ -170,15 +174,19 @@ impl Store {
                 }
                 Found::Damage { record_follows: false, .. } => {
                     recovered.cut_bytes = last.len - end.offset;
-                    if let Some(segment) = self.segments.back_mut() {
-                        segment.len = end.offset;
-                    }
-                    if self.active.is_some() && file.truncate(end.offset).is_err() {
-                        self.active = None;
-                    }
+                    self.cut_last(&file, end.offset);
                     return Ok(end);
                 }
             }
+        }
+    }
+
+    /// The last segment ends here.
+    fn cut_last(&mut self, file: &Arc<dyn StoredFile>, end: u64) {
+        let Some(segment) = self.segments.back_mut().filter(|s| s.len > end) else { return };
+        segment.len = end;
+        if self.active.is_some() && file.truncate(end).is_err() {
+            self.active = None;
         }
     }
 }

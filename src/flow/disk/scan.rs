@@ -35,6 +35,8 @@ pub enum Found {
 pub struct Scanner {
     file: Arc<dyn StoredFile>,
     salt: u32,
+    /// Records with smaller numbers are left of an older segment.
+    least: u64,
     pool: ChunkPool,
     /// What was read last, and where it lies.
     window: Bytes,
@@ -42,9 +44,9 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A reader of `file`, whose header gave `salt`. Chunks come from `pool`.
-    pub fn new(file: Arc<dyn StoredFile>, salt: u32, pool: ChunkPool) -> Scanner {
-        Scanner { file, salt, pool, window: Bytes::new(), window_at: 0 }
+    /// A reader of `file`, whose header gave `salt` and the number `least` of its first record. Chunks come from `pool`.
+    pub fn new(file: Arc<dyn StoredFile>, salt: u32, least: u64, pool: ChunkPool) -> Scanner {
+        Scanner { file, salt, least, pool, window: Bytes::new(), window_at: 0 }
     }
 
     /// Bytes of the file, fewer than `len` only where the file (or what of it counts, `limit`) ends.
@@ -63,6 +65,11 @@ impl Scanner {
         Ok(self.window.slice(..len.min(read)))
     }
 
+    /// The header of a record of this segment that fits into `room` bytes.
+    fn header(&self, head: &[u8], room: u64) -> Option<RecordHeader> {
+        decode_header(head, self.salt).filter(|h| h.seq >= self.least && h.record_len() <= room)
+    }
+
     /// What lies at `offset` of a segment of which `limit` bytes count.
     ///
     /// # Errors
@@ -72,8 +79,12 @@ impl Scanner {
             return Ok(Found::End);
         }
         let head = self.fetch(offset, RECORD_HEADER as u64, limit)?;
-        let header = decode_header(&head, self.salt).filter(|h| h.record_len() <= limit - offset);
-        let Some(header) = header else { return self.resync(offset + 1, limit) };
+        let Some(header) = self.header(&head, limit - offset) else {
+            let found = self.resync(offset + 1, limit)?;
+            // Zeros, and nothing of this segment behind them: old records are being written over.
+            let nothing = matches!(found, Found::Damage { record_follows: false, .. });
+            return Ok(if nothing && head.iter().all(|byte| *byte == 0) { Found::End } else { found });
+        };
         let record = self.fetch(offset, header.record_len(), limit)?;
         if record.len() as u64 == header.record_len() {
             let payload = record.slice(RECORD_HEADER..);
@@ -107,8 +118,7 @@ impl Scanner {
 
     fn verifies(&mut self, offset: u64, limit: u64) -> io::Result<bool> {
         let head = self.fetch(offset, RECORD_HEADER as u64, limit)?;
-        let header = decode_header(&head, self.salt).filter(|h| h.record_len() <= limit - offset);
-        let Some(header) = header else { return Ok(false) };
+        let Some(header) = self.header(&head, limit - offset) else { return Ok(false) };
         let record = self.fetch(offset, header.record_len(), limit)?;
         Ok(record.len() as u64 == header.record_len()
             && is_intact(&header, &record[RECORD_HEADER..], self.salt))

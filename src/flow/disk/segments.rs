@@ -82,7 +82,7 @@ pub(super) fn find_segments(
 
 /// A file whose header can be trusted. Of two that claim one place, the one that has the name stays, else the longer.
 fn place_good(file: &File, start: Point, placed: &mut Placed, aside: &mut Vec<u64>) {
-    let segment = Segment { start, len: file.len };
+    let segment = Segment { start, len: file.len, file_len: 0 };
     if let Some((other, number)) = placed.get(&start.seq)
         && (*number == start.seq || (file.number != start.seq && other.len >= file.len))
     {
@@ -104,7 +104,12 @@ fn place_damaged(
     notes: &mut Vec<String>,
 ) -> io::Result<Option<()>> {
     let path = segment_path(dir, file.number);
-    let Some(first) = first_record(storage, &path, file.len, salt)? else { return Ok(None) };
+    // Records with smaller numbers may be left of a segment that was written over.
+    let first = match first_record(storage, &path, file.len, salt, file.number)? {
+        None => first_record(storage, &path, file.len, salt, 0)?,
+        found => found,
+    };
+    let Some(first) = first else { return Ok(None) };
     let named = file.number <= first.seq && placed.range(file.number..=first.seq).next().is_none();
     let seq = if named { file.number } else { first.seq };
     if placed.contains_key(&seq) {
@@ -118,7 +123,7 @@ fn place_damaged(
         Ok(()) => format!("{} had a damaged header, which was mended", path.display()),
         Err(e) => format!("{} has a damaged header: {e}", path.display()),
     });
-    placed.insert(seq, (Segment { start, len: file.len }, file.number));
+    placed.insert(seq, (Segment { start, len: file.len, file_len: 0 }, file.number));
     Ok(Some(()))
 }
 
@@ -172,9 +177,16 @@ fn read_header(storage: &dyn Storage, path: &Path) -> Result<Header, Unreadable>
     }
 }
 
-/// Before the first record of a file that verifies.
-fn first_record(storage: &dyn Storage, path: &Path, len: u64, salt: u32) -> io::Result<Option<Point>> {
-    let mut scanner = Scanner::new(storage.open(path, Open::Read)?, salt, ChunkPool::new(CHUNK_BYTES, 1));
+/// Before the first record of a file that verifies and has that number or a larger one.
+fn first_record(
+    storage: &dyn Storage,
+    path: &Path,
+    len: u64,
+    salt: u32,
+    least: u64,
+) -> io::Result<Option<Point>> {
+    let pool = ChunkPool::new(CHUNK_BYTES, 1);
+    let mut scanner = Scanner::new(storage.open(path, Open::Read)?, salt, least, pool);
     let mut at = SEGMENT_HEADER;
     loop {
         match scanner.at(at, len)? {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -48,9 +48,31 @@ pub struct DiskBuffer {
     pub(super) back: Arc<Queue>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) options: DiskOptions,
+    control: Arc<Control>,
+    pub(super) wishes: watch::Receiver<DiskOptions>,
     pub(super) meter: Arc<Meter>,
     pub(super) status: Arc<BufferStatus>,
     pub(super) storage: Arc<dyn Storage>,
+}
+
+/// Changes the options of a disk buffer, whether or not it runs and whatever is in it.
+#[derive(Debug)]
+pub struct Control {
+    front: Arc<Queue>,
+    wishes: watch::Sender<DiskOptions>,
+}
+
+impl Control {
+    /// The buffer goes on with `options`. Where it holds more than they allow, it is full until that is delivered.
+    pub fn set(&self, options: DiskOptions) {
+        self.front.set_bounds(front_bounds(&options));
+        self.wishes.send_replace(options);
+    }
+}
+
+fn front_bounds(options: &DiskOptions) -> Bounds {
+    let bytes_max = (options.memory_bytes / 2).max(1);
+    Bounds { events_max: FRONT_EVENTS, bytes_max, when_full: WhenFull::Block }
 }
 
 /// A disk buffer at work.
@@ -76,24 +98,35 @@ impl DiskBuffer {
         options: DiskOptions,
         meter: Arc<Meter>,
     ) -> (Arc<Queue>, DiskBuffer, Inlet) {
-        let bounds = Bounds {
-            events_max: FRONT_EVENTS,
-            bytes_max: (options.memory_bytes / 2).max(1),
-            when_full: WhenFull::Block,
-        };
-        let front = Queue::new(bounds, meter.clone());
+        let front = Queue::new(front_bounds(&options), meter.clone());
+        let (send, wishes) = watch::channel(options);
+        let control = Arc::new(Control { front: front.clone(), wishes: send });
         let ledger = Ledger::new(meter.clone());
         let back = Queue::relay(ledger.clone());
         let status = Arc::default();
         let inlet = Inlet::new(back.clone());
-        let buffer =
-            DiskBuffer { front: Inlet::new(front.clone()), back, ledger, options, meter, status, storage };
+        let buffer = DiskBuffer {
+            front: Inlet::new(front.clone()),
+            back,
+            ledger,
+            options,
+            control,
+            wishes,
+            meter,
+            status,
+            storage,
+        };
         (front, buffer, inlet)
     }
 
     /// Its state, readable from anywhere.
     pub fn status(&self) -> &Arc<BufferStatus> {
         &self.status
+    }
+
+    /// What changes its options later.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// Starts the thread of the sink's buffer.
@@ -151,6 +184,7 @@ pub(super) struct Stage {
     pub(super) front: Inlet,
     pub(super) back: Arc<Queue>,
     pub(super) options: DiskOptions,
+    pub(super) wishes: watch::Receiver<DiskOptions>,
     pub(super) meter: Arc<Meter>,
     pub(super) status: Arc<BufferStatus>,
     pub(super) shutdown: Shutdown,
@@ -182,6 +216,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn run(mut self) {
         loop {
+            self.take_options();
             self.take_settlements();
             self.admit();
             if !self.is_held_up() {
@@ -200,6 +235,18 @@ impl Stage {
             }
             self.wait().await;
         }
+    }
+
+    /// A reload may want the buffer otherwise.
+    pub(super) fn take_options(&mut self) {
+        if !self.wishes.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.options = *self.wishes.borrow_and_update();
+        self.store.limits = self.options.limits;
+        self.window.set_weight_max(self.options.ahead());
+        // What was refused may be taken now.
+        self.passing.offer_again();
     }
 
     /// Whether everything that was taken in is dealt with, or the end is forced.
@@ -221,6 +268,7 @@ impl Stage {
     async fn wait(&mut self) {
         let wake = self.next_wake();
         let (front, inbox, settlements) = (&mut self.front, &mut self.inbox, &self.settlements);
+        let wishes = &mut self.wishes;
         let takes = inbox.is_empty() && !self.input_done;
         let synced = async {
             match &mut self.syncing {
@@ -234,6 +282,7 @@ impl Stage {
             () = self.shutdown.aborted() => {}
             done = synced => ended = Some(done),
             () = settlements.news() => {}
+            Ok(()) = wishes.changed() => wishes.mark_changed(),
             lease = front.recv(), if takes => match lease {
                 Some(lease) => inbox.push_back(lease),
                 None => self.input_done = true,

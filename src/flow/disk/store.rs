@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::format::{Compression, Point, Positions};
 use super::giving_up::Gaps;
 use super::positions::PositionFile;
+use super::recycle::Spare;
 use super::scan::Scanner;
 use super::storage::{Held, Storage, StoredFile};
 use crate::batch::{ChunkPool, Origin};
@@ -18,7 +19,7 @@ pub const SEGMENT_SUFFIX: &str = ".seg";
 /// Name of the lock file.
 pub const LOCK_FILE: &str = "lock";
 /// Shortest and longest segments, in bytes; an eighth of the buffer in between.
-const SEGMENT_BYTES: (u64, u64) = (16 << 10, 64 << 20);
+const SEGMENT_BYTES: (u64, u64) = (16 << 10, 16 << 20);
 
 /// Bounds of a buffer on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(super) struct Segment {
     pub(super) start: Point,
     /// Bytes of it that count.
     pub(super) len: u64,
+    /// Length of its file, where that is more: of old records that are written over.
+    pub(super) file_len: u64,
 }
 
 /// Events that could not be read back.
@@ -97,6 +100,8 @@ pub struct Store {
     pub(super) losses: Losses,
     /// What was dropped on purpose.
     pub(super) gaps: Gaps,
+    /// Written over by the next segments. Bounded.
+    pub(super) spares: Vec<Spare>,
 }
 
 /// The path of the segment that starts with record `seq`.
@@ -144,7 +149,7 @@ impl Store {
 
     /// Bytes of segment files.
     pub fn disk_bytes(&self) -> u64 {
-        self.segments.iter().map(|s| s.len).sum()
+        self.segments.iter().map(Segment::occupied).sum::<u64>() + self.spare_bytes()
     }
 
     /// Number of segment files.
@@ -172,19 +177,22 @@ impl Store {
     /// Removes the segments of which every record is settled, except the last.
     pub(super) fn remove_settled(&mut self) -> io::Result<()> {
         let settled = self.segments.iter().skip(1).take_while(|s| s.start.seq <= self.acked.seq).count();
-        if settled > 0 { self.remove_first(settled) } else { Ok(()) }
+        if settled > 0 { self.remove_first(settled, true) } else { Ok(()) }
     }
 
-    /// Removes the oldest segments. The positions are forced to the disk before: a segment that is missing then is
-    /// known to be one that was meant to go.
-    pub(super) fn remove_first(&mut self, count: usize) -> io::Result<()> {
+    /// Removes the oldest segments, or keeps one of them to be written over. The positions are forced to the disk
+    /// before: a segment that is missing then is known to be one that was meant to go.
+    pub(super) fn remove_first(&mut self, count: usize, keep: bool) -> io::Result<()> {
         self.persist(true)?;
         for _ in 0..count {
             let Some(segment) = self.segments.front().copied() else { break };
-            match self.storage.remove(&segment_path(&self.dir, segment.start.seq)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => drop(self.segments.pop_front()),
+            if !(keep && self.keep_spare(&segment)) {
+                match self.storage.remove(&segment_path(&self.dir, segment.start.seq)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
             }
+            self.segments.pop_front();
             // What is gone need not be forced to the disk, and an open file keeps its room, whatever its name.
             self.dirty.retain(|(number, _)| *number != segment.start.seq);
             if self.scanner.as_ref().is_some_and(|(number, _)| *number == segment.start.seq) {

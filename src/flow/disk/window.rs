@@ -176,6 +176,11 @@ impl Window {
         }
     }
 
+    /// Changes the bound; what was handed over stays so.
+    pub(super) fn set_weight_max(&mut self, weight_max: u64) {
+        self.weight_max = weight_max;
+    }
+
     /// Whether another record may be handed over.
     pub(super) fn has_room(&self) -> bool {
         let weight = self.weight + self.settlements.memory_weight();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::format::{Point, SEGMENT_HEADER, SegmentHeader, encode_segment};
 use super::record::{Encoded, encode};
+use super::recycle;
 use super::storage::{Open, Storage, StoredFile};
 use super::store::{Segment, Store, segment_path};
 use crate::batch::Batch;
@@ -117,7 +118,10 @@ impl Store {
     /// Whether `len` more bytes with `events` more events stay within the limits.
     fn fits(&self, len: u64, events: u64) -> bool {
         let events_fit = self.limits.events_max.is_none_or(|max| self.queued.0 + events <= max);
-        events_fit && self.disk_bytes() + len <= self.limits.bytes_max
+        // There may be room in the file already, from before.
+        let room = self.segments.back().filter(|_| self.active.is_some());
+        let room = room.map_or(0, |s| s.file_len.saturating_sub(s.len));
+        events_fit && self.disk_bytes() + len.saturating_sub(room) <= self.limits.bytes_max
     }
 
     /// Whether every record is settled.
@@ -128,13 +132,22 @@ impl Store {
     /// Sees to it that there is an active segment with room for a record of at most `len` bytes.
     fn make_room(&mut self, len: u64, events: u64) -> Result<(), Refused> {
         let grown = self.segments.back().is_some_and(|s| s.len >= self.limits.segment_bytes());
-        let header = if self.active.is_none() || grown { SEGMENT_HEADER } else { 0 };
-        if !self.fits(header + len, events) {
-            if !self.is_settled() {
+        let begins = self.active.is_none() || grown;
+        if grown {
+            self.trim_last();
+        }
+        let header = if begins { SEGMENT_HEADER } else { 0 };
+        let in_spare = if begins { self.next_spare_bytes() } else { 0 };
+        if !self.fits((header + len).saturating_sub(in_spare), events) {
+            let more = self.drop_spares().map_err(Refused::Io)?;
+            if more && self.fits(header + len, events) {
+                // What was kept to be written over makes room.
+            } else if !self.is_settled() {
                 return Err(Refused::Full);
+            } else {
+                // Nothing waits: what is there may go, and any one record may come.
+                self.reclaim().map_err(Refused::Io)?;
             }
-            // Nothing waits: what is there may go, and any one record may come.
-            self.reclaim().map_err(Refused::Io)?;
         }
         if self.active.is_none() || grown {
             self.start_segment().map_err(Refused::Io)?;
@@ -147,20 +160,23 @@ impl Store {
     /// # Errors
     /// From the file system.
     pub fn reclaim(&mut self) -> io::Result<bool> {
+        let spare = self.drop_spares()?;
         let any = self.disk_bytes() > self.segments.len() as u64 * SEGMENT_HEADER;
         if !self.is_settled() {
-            return Ok(false);
+            return Ok(spare);
         }
         self.active = None;
-        self.remove_first(self.segments.len())?;
-        Ok(any)
+        self.remove_first(self.segments.len(), false)?;
+        Ok(any || spare)
     }
 
     fn start_segment(&mut self) -> io::Result<()> {
         self.active = None;
         let seq = self.end.seq;
         let path = segment_path(&self.dir, seq);
-        let file = match self.storage.open(&path, Open::Create) {
+        let over = self.take_spare(seq)?;
+        let file_len = over.as_ref().map_or(0, |(_, len)| *len);
+        let file = match over.map_or_else(|| self.storage.open(&path, Open::Create), |(file, _)| Ok(file)) {
             // Left by a start that failed halfway: it holds no record.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 let file = self.storage.open(&path, Open::Write)?;
@@ -173,12 +189,13 @@ impl Store {
         self.dir_dirty = true;
         let start = Point { segment: seq, offset: SEGMENT_HEADER, ..self.end };
         let header = encode_segment(&SegmentHeader { start, salt: self.salt });
-        file.write_at(&mut [IoSlice::new(&header)], 0)?;
+        let segment = Segment { start, len: SEGMENT_HEADER, file_len };
+        recycle::begin(file.as_ref(), &header, &segment)?;
         self.end = start;
         if self.read.seq == start.seq {
             self.read = start;
         }
-        self.segments.push_back(Segment { start, len: SEGMENT_HEADER });
+        self.segments.push_back(segment);
         self.active = Some(file);
         Ok(())
     }
@@ -199,14 +216,19 @@ impl Store {
                 slices.push(IoSlice::new(b"\n"));
             }
         }
+        let mark = segment.end_mark(last.end.offset);
+        if !mark.is_empty() {
+            slices.push(IoSlice::new(mark));
+        }
         let number = segment.start.seq;
         if self.dirty.last().is_none_or(|(last, _)| *last != number) {
             self.dirty.push((number, file.clone()));
         }
         if let Err(e) = file.write_at(&mut slices, segment.len) {
             // Half a record must not stand before the next one; where it cannot be cut, another segment follows.
-            if file.truncate(segment.len).is_err() {
-                self.active = None;
+            match file.truncate(segment.len) {
+                Ok(()) => segment.file_len = segment.len,
+                Err(_) => self.active = None,
             }
             return Err(Refused::Io(e));
         }

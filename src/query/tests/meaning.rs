@@ -205,3 +205,53 @@ fn operators() {
         ),
     ]);
 }
+
+/// Lines and queries that would take forever if any byte were looked at again for each other one.
+#[test]
+fn long_lines_take_linear_time() {
+    const N: usize = 60_000;
+    let lines = [
+        "a=".repeat(N),
+        "a=\"".repeat(N),
+        "a=\\\"".repeat(N),
+        format!("{}1{}", "{\"a\":".repeat(N), "}".repeat(N)),
+        format!("{{\"a\":{}{}}}", "[".repeat(N), "]".repeat(N)),
+        "\"a\":\"a\":".repeat(N),
+        "a".repeat(2 * N),
+        "a ".repeat(N),
+        format!("a{}a", "-".repeat(2 * N)),
+        "é".repeat(N),
+    ];
+    for query in
+        ["a:5", "a.a.a:x", "a:/x/", "b a:*", "x OR a", "a*b", "*a*a*b", "\"a a a b\"", "É*x", "a:\"a a b\""]
+    {
+        let query = Query::parse(query).unwrap();
+        let mut batch = crate::batch::Batch::from_lines("t", lines.iter().chain(&vec![String::new(); 10]));
+        query.matcher().keep(&mut batch, jiff::Timestamp::UNIX_EPOCH);
+        lines.iter().for_each(|line| query.highlights().ranges(line.as_bytes(), &mut Vec::new()));
+    }
+}
+
+#[test]
+fn long_values_are_looked_at_whole() {
+    let long = "x ".repeat(300);
+    table(&[
+        (
+            "msg:last",
+            &[&format!("msg=\"{long} last\" b=1"), &format!("{{\"msg\":\"{long} last\"}}")],
+            &[&format!("msg=\"{long}\" last"), &format!("{{\"msg\":\"{long}\",\"b\":\"last\"}}")],
+        ),
+        (
+            "msg:x*last",
+            &[&format!("msg={}last b=1", "x".repeat(600))],
+            &[&format!("msg={} last", "x".repeat(600))],
+        ),
+    ]);
+}
+
+#[test]
+fn words_beyond_the_programs_are_found_nevertheless() {
+    let many: Vec<String> = (0..20).map(|i| format!("слово{}", "ъ".repeat(i))).collect();
+    assert!(finds(&many.join(" "), &many.join(" ").to_uppercase()));
+    assert!(!finds(&many.join(" "), &many[1..].join(" ")));
+}

@@ -11,7 +11,8 @@ import { $, events } from "./dom.js";
 export const KEPT = 100000; // rows
 // Where there is little room, a row's message stands below its columns.
 export const NARROW = matchMedia("(max-width: 640px)");
-const TAKEN_MAX = 4000; // rows taken in per frame
+const TAKEN_MAX = 4000; // rows taken in per frame, and milliseconds for it
+const TAKE_BUDGET = 8;
 const CHECK_BUDGET = 8; // milliseconds of checking kept rows against a new filter, per frame
 const WRAPPED_LINES = 8;
 
@@ -53,7 +54,9 @@ export class Rows {
       this.intake.letGo = 0;
       this.add(store.push({ time: Date.now(), seq: 0, level: 0, pipeline: 0, source: 0, epoch: 0, kind: NOTE, line: text }));
     }
+    const end = document.hidden ? Infinity : performance.now() + TAKE_BUDGET;
     for (let count = document.hidden ? waiting.count : Math.min(TAKEN_MAX, waiting.count); count > 0; count -= 1) {
+      if (count % 64 === 0 && performance.now() > end) break;
       if (store.count === KEPT) this.evicted += 1;
       const row = store.take(waiting);
       if (store.hit[store.slot(row)] === 0) this.checkRow(row);

@@ -11,7 +11,8 @@ export const ROOT = location.origin + path;
 const WAIT_FIRST = 500, WAIT_MAX = 15000; // milliseconds between attempts
 const SILENCE_MAX = 50000; // three heartbeats missing: the connection is dead
 const SLOW_ANSWER = 6000;
-const PARSE_BUDGET = 12; // milliseconds of parsing before frames and keys get their turn
+const PARSE_CHARS = 32768; // parsed at once
+const PARSE_BUDGET = 8; // milliseconds of parsing before frames and keys get their turn
 
 // A turn of the event loop. Timers of pages in the background come once a second; messages do not wait.
 const channel = new MessageChannel();
@@ -178,10 +179,12 @@ export class Stream {
         run.failures = 0;
         const text = decoder.decode(value, { stream: true });
         this.received += text.length;
-        run.parser.push(text);
-        if (performance.now() - since > PARSE_BUDGET) {
-          await turn();
-          since = performance.now();
+        for (let at = 0; at < text.length && run.alive; at += PARSE_CHARS) {
+          run.parser.push(text.slice(at, at + PARSE_CHARS));
+          if (performance.now() - since > PARSE_BUDGET) {
+            await turn();
+            since = performance.now();
+          }
         }
       }
     } finally {

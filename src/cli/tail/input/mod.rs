@@ -8,6 +8,7 @@ pub(super) mod search;
 mod sse;
 pub(super) mod stream;
 pub(super) mod url;
+pub(super) mod wish;
 
 use std::fs::File;
 use std::io;

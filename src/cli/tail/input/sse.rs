@@ -3,6 +3,8 @@
 
 /// The longest event, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 20;
+/// The longest id that is kept.
+const ID_BYTES_MAX: usize = 16 << 10;
 /// The longest line that says how long a chunk is.
 const SIZE_LINE_MAX: usize = 256;
 
@@ -139,7 +141,10 @@ impl Events {
                 self.event.data.extend_from_slice(value);
             }
             b"event" => self.event.kind = String::from_utf8_lossy(value).into_owned(),
-            b"id" if !value.contains(&0) => self.id = Some(String::from_utf8_lossy(value).into_owned()),
+            // It is sent back in a header.
+            b"id" if value.len() <= ID_BYTES_MAX && value.iter().all(u8::is_ascii_graphic) => {
+                self.id = Some(String::from_utf8_lossy(value).into_owned())
+            }
             b"retry" => {
                 self.retry_millis = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
             }

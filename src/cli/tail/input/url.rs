@@ -1,22 +1,20 @@
 //! A running weir: subscribed to as any client does, with what is wanted chosen there. A lost connection is made again
 //! and goes on behind the last event, so that nothing is lost or repeated; what history could not keep is told.
 
-use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
 use super::envelope::Opener;
 use super::sse::{Dechunk, Event, Events};
+use super::wish::{Remote, Wish, encode};
 use super::{Said, Voice};
 use crate::base::backoff::Backoff;
 use crate::base::clock;
 use crate::base::rng::Rng;
-use crate::batch::Timestamp;
 use crate::cli::ask;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::http_get::{Answer, Base};
 use crate::cli::https::Connection;
-use crate::cli::tail::args::{LineCount, TailArgs};
 
 /// Longest wait for a connection and the head of an answer.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -28,87 +26,6 @@ const SETTLED_ENDING: Duration = Duration::from_millis(600);
 /// Most bytes of a refusal that are read.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 const HEAD_BYTES_MAX: usize = 64 << 10;
-
-/// Where to subscribe.
-#[derive(Debug)]
-pub(in crate::cli::tail) struct Remote {
-    base: Base,
-    /// All pipelines, whichever there are.
-    all: bool,
-    /// Parameters that the URL brought along.
-    query: Option<String>,
-}
-
-impl Remote {
-    /// The stream that a URL means: of a pipeline, or of all where it names none.
-    pub(in crate::cli::tail) fn new(base: Base, query: Option<&str>) -> Remote {
-        let path = base.path().to_owned();
-        let all = path.is_empty();
-        let is_stream = path.ends_with("/stream") || path.ends_with("/_stream");
-        let base = if all || is_stream { base } else { base.at(&format!("{path}/stream")) };
-        Remote { base, all, query: query.filter(|q| !q.is_empty()).map(str::to_owned) }
-    }
-}
-
-/// What of it is wanted.
-#[derive(Debug)]
-pub(in crate::cli::tail) struct Wish {
-    parameters: String,
-    follow: bool,
-    /// So many events are all that was asked for of the past.
-    enough: Option<u64>,
-}
-
-impl Wish {
-    /// What the arguments ask for, as parameters of a stream.
-    pub(in crate::cli::tail) fn new(args: &TailArgs, since: Option<Timestamp>) -> Wish {
-        let mut parameters = String::new();
-        let mut add = |name: &str, value: &str| {
-            parameters.push_str(if parameters.is_empty() { "?" } else { "&" });
-            parameters.push_str(name);
-            parameters.push('=');
-            encode(value, &mut parameters);
-        };
-        let rfc3339 = |at: Timestamp| {
-            let mut text = Vec::new();
-            at.write_rfc3339(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
-        match (args.count(), since) {
-            (LineCount::Last(count), _) => add("tail", &count.to_string()),
-            (LineCount::All, None) => add("since", "1970-01-01"),
-            (LineCount::All, Some(_)) => {}
-        }
-        if let Some(since) = since {
-            add("since", &rfc3339(since));
-        }
-        if let Some(level) = args.level {
-            add("level", level.as_str());
-        }
-        if let Some(query) = &args.query {
-            add("q", query);
-        }
-        args.include.iter().for_each(|pattern| add("include", pattern));
-        args.exclude.iter().for_each(|pattern| add("exclude", pattern));
-        let enough = match args.count() {
-            LineCount::Last(count) => Some(count),
-            LineCount::All => None,
-        };
-        Wish { parameters, follow: args.follows(), enough }
-    }
-}
-
-/// Percent-encodes all but what needs none (RFC 3986, section 2.3).
-fn encode(value: &str, out: &mut String) {
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            write!(out, "%{byte:02X}").ok();
-        }
-    }
-}
 
 /// Subscribes, and says what comes as the input `index`.
 ///
@@ -262,11 +179,11 @@ impl Subscription {
     fn refusal(&self, answer: &Answer) -> Lost {
         let base = &self.remote.base;
         let said = serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap_or_default();
-        let text = |key: &str| said.get(key).and_then(serde_json::Value::as_str);
+        let text = |key: &str| said.get(key).and_then(serde_json::Value::as_str).map(ask::harmless);
         let failure = match answer.status {
             401 | 403 | 429 => ask::refused(base, answer),
             _ => {
-                let why = text("detail").unwrap_or("it did not answer as a weir does");
+                let why = text("detail").unwrap_or_else(|| "it did not answer as a weir does".to_owned());
                 let failure =
                     Failure::new(Exit::UNAVAILABLE, format!("{base}: {why} (status {})", answer.status));
                 match text("hint") {
@@ -406,4 +323,26 @@ fn unanswered(base: &Base, e: &io::Error) -> Failure {
         return failure.hint("start one: `weir demo` to see it at work, `app | weir` to watch a program, or `weir` with a configuration");
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let told = |kind: &str, data: &str| {
+            notice(kind, &Event { kind: kind.to_owned(), id: None, data: data.as_bytes().to_vec() })
+        };
+        assert_eq!(
+            told("gap", r#"{"pipeline":"app","missed":3}"#).as_deref(),
+            Some("3 events of app missing: history there no longer holds them")
+        );
+        assert!(told("gap", r#"{"pipeline":"app","missed":null}"#).unwrap().contains("started anew"));
+        assert!(
+            told("drop", r#"{"pipeline":"app","missed":1}"#).unwrap().starts_with("1 event of app missed")
+        );
+        assert_eq!(told("hello", r#"{"pipeline":"app"}"#), None);
+        assert_eq!(told("gap", "no object"), None);
+    }
 }

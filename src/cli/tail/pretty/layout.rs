@@ -106,7 +106,10 @@ impl Layout {
                 && matches!(member.kind, Kind::Text { .. })
             {
                 (telling, roles.message) = (rank, Some(index));
-            } else if roles.time.is_none() && scalar && is_time_key(key) {
+            } else if roles.time.is_none() && is_time_key(key) {
+                // MongoDB wraps it: {"$date":"…"}.
+                let value = value.strip_prefix(b"{\"$date\":\"").unwrap_or(value);
+                let value = value.strip_suffix(b"\"}").unwrap_or(value);
                 let time = Timestamp::parse_rfc3339(value);
                 let time = time.or_else(|| detect::detect_timestamp(value, received));
                 roles.time = time.map(|time| (index, time));
