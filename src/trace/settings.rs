@@ -74,6 +74,24 @@ pub struct Settings {
     pub without: Vec<&'static str>,
 }
 
+/// A tracing as it was configured.
+#[derive(Debug, Clone)]
+#[cfg_attr(not(ebpf_object), allow(dead_code, reason = "only the loader uses all of it"))]
+pub struct Tracing {
+    /// What is captured of whom.
+    pub settings: Settings,
+    /// Containers, by their ids or the beginnings of them; all if there are none.
+    pub containers: Vec<String>,
+    /// Whether the queries of requests are told.
+    pub query: bool,
+    /// Whether it goes on without what is not possible.
+    pub optional: bool,
+    /// Most bytes of a captured line.
+    pub line_max: usize,
+    /// Where its rows say they come from.
+    pub origin: std::sync::Arc<crate::batch::Origin>,
+}
+
 /// How one hook is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookState {

@@ -4,6 +4,7 @@
 mod attach;
 mod libraries;
 mod maps;
+mod session;
 mod why;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
