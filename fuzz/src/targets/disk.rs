@@ -104,8 +104,7 @@ pub fn positions(data: &[u8]) {
     let mut given_up = || GivenUp { events: 5, bytes: 70, upto: point() };
     let (given_up, giving_up) = (given_up(), given_up());
     let (acked, synced) = (point(), point());
-    let positions =
-        Positions { generation: data.len() as u64, salt: 9, acked, synced, given_up, giving_up };
+    let positions = Positions { generation: data.len() as u64, salt: 9, acked, synced, given_up, giving_up };
     let mut slot = encode_slot(&positions);
     assert_eq!(decode_slot(&slot), Some(positions));
     for cut in [0, 8, 100, SLOT - 1] {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use logweir::trace::event::TraceEvent;
-use logweir::trace::http::pairing::{Pairing, Wanted};
 use logweir::trace::http::head;
+use logweir::trace::http::pairing::{Pairing, Wanted};
 use logweir::trace::records::Record;
 use logweir::trace::row;
 
