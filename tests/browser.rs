@@ -9,15 +9,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use support::browser::{Browser, browser_is_there};
-use support::weir::{Place, Weir};
+use support::browser::{Browser, FILE, browser_is_there, url};
+use support::weir::Place;
 
-const FILE: &str = r#"
-[[pipelines]]
-name = "app"
-sources = [{ type = "file", path = "DIR/in.log" }]
-sinks = [{ type = "http" }]
-"#;
 const TWO: &str = r#"
 [[pipelines]]
 name = "app"
@@ -28,10 +22,6 @@ name = "web"
 sources = [{ type = "file", path = "DIR/web.log" }]
 sinks = [{ type = "http" }]
 "#;
-
-fn url(weir: &Weir, path: &str) -> String {
-    format!("http://{}{path}", weir.authority())
-}
 
 fn numbered(numbers: std::ops::Range<usize>) -> String {
     numbers.map(|n| format!("2026-11-21T10:00:00Z INFO line {n} of many\n")).collect()

@@ -5,19 +5,8 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::browser::{Browser, browser_is_there};
-use support::weir::{Place, Weir};
-
-const FILE: &str = r#"
-[[pipelines]]
-name = "app"
-sources = [{ type = "file", path = "DIR/in.log" }]
-sinks = [{ type = "http" }]
-"#;
-
-fn url(weir: &Weir, path: &str) -> String {
-    format!("http://{}{path}", weir.authority())
-}
+use support::browser::{Browser, FILE, browser_is_there, url};
+use support::weir::Place;
 
 const ENTER: &str = "\u{e007}";
 const ESCAPE: &str = "\u{e00c}";

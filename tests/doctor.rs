@@ -10,20 +10,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::nginx::{GZIP, Nginx, has_nginx};
+use support::nginx::{GZIP, Nginx, PIPELINE, has_nginx};
 use support::weir::{Place, Weir};
-
-const PIPELINE: &str = r#"
-[[pipelines]]
-name = "app"
-[[pipelines.sources]]
-type = "file"
-path = "DIR/app.log"
-[[pipelines.sinks]]
-type = "http"
-history = { max_events = 100 }
-heartbeat = { interval = "500ms" }
-"#;
 
 /// What the doctor says of a URL: the exit code, and all that is not ok.
 #[derive(Debug)]

@@ -8,20 +8,8 @@ mod support;
 use support::browser::{Browser, browser_is_there};
 use support::eventually;
 use support::http::Stream;
-use support::nginx::{GZIP, Nginx, has_nginx};
+use support::nginx::{GZIP, Nginx, PIPELINE, has_nginx};
 use support::weir::Place;
-
-const PIPELINE: &str = r#"
-[[pipelines]]
-name = "app"
-[[pipelines.sources]]
-type = "file"
-path = "DIR/app.log"
-[[pipelines.sinks]]
-type = "http"
-history = { max_events = 100 }
-heartbeat = { interval = "500ms" }
-"#;
 
 /// What a subscriber asks for; a browser offers gzip, which a proxy may use against it.
 const HEADERS: &[(&str, &str)] = &[("Accept", "text/event-stream"), ("Accept-Encoding", "identity")];

@@ -19,23 +19,25 @@ pub fn color_of(level: Option<Level>) -> &'static [u8] {
     }
 }
 
-/// Appends `line` with its control characters made visible: `\x1b`, `\r`, `\u{9b}`. Tabs stay, and so does a
-/// `\r` at the end. Colour sequences (SGR, ECMA-48 8.3.117) stay if `colors` and never outlive the line; bytes
-/// that are not UTF-8 are shown as `\xff`.
-pub fn harmless_into(out: &mut Vec<u8>, line: &[u8], colors: bool) {
-    let (line, end) = match line {
-        [rest @ .., b'\r'] => (rest, &b"\r"[..]),
-        line => (line, &b""[..]),
-    };
+/// Appends a whole line as [`harmless_into`] does, but leaves a `\r` at its very end: what comes after it is the line
+/// break.
+pub fn harmless_line_into(out: &mut Vec<u8>, line: &[u8], colors: bool) {
+    let text = line.strip_suffix(b"\r").unwrap_or(line);
+    harmless_into(out, text, colors);
+    out.extend_from_slice(&line[text.len()..]);
+}
+
+/// Appends `text` with its control characters made visible: `\x1b`, `\r`, `\u{9b}`. Tabs stay. Colour sequences (SGR,
+/// ECMA-48 8.3.117) stay if `colors` and never outlive the text; bytes that are not UTF-8 are shown as `\xff`.
+pub fn harmless_into(out: &mut Vec<u8>, text: &[u8], colors: bool) {
     let mut colored = false;
-    for chunk in line.utf8_chunks() {
+    for chunk in text.utf8_chunks() {
         colored |= harmless_text(out, chunk.valid(), colors);
         chunk.invalid().iter().for_each(|byte| hex(out, *byte));
     }
     if colored {
         out.extend_from_slice(RESET);
     }
-    out.extend_from_slice(end);
 }
 
 /// Whether any colour sequence passed.
@@ -101,10 +103,17 @@ mod tests {
         assert_eq!(shown(b"\x1b[31mred", true), "\x1b[31mred\x1b[0m");
         assert_eq!(shown(b"\x1b[31mred", false), "\\x1b[31mred");
         assert_eq!(shown(b"\x1b[8mhidden", true), "\\x1b[8mhidden");
-        assert_eq!(shown(b"over\rwritten\r", true), "over\\rwritten\r");
+        assert_eq!(shown(b"over\rwritten\r", true), "over\\rwritten\\r");
         assert_eq!(shown("\u{9b}2J \u{202e}txt".as_bytes(), true), "\\u{9b}2J \\u{202e}txt");
         assert_eq!(shown(b"\x9b2J \xff", true), "\\x9b2J \\xff");
         assert_eq!(shown("grüße 😀".as_bytes(), true), "grüße 😀");
+    }
+
+    #[test]
+    fn only_the_break_of_a_line_keeps_its_carriage_return() {
+        let mut out = Vec::new();
+        harmless_line_into(&mut out, b"\x1b[31mred\r\r", true);
+        assert_eq!(String::from_utf8(out).unwrap(), "\x1b[31mred\\r\x1b[0m\r");
     }
 
     proptest! {
@@ -112,10 +121,8 @@ mod tests {
         fn nothing_but_colors_reaches_the_terminal(line in proptest::collection::vec(
             prop_oneof![2 => proptest::sample::select(&b"\x1b[];0123m8JH\x07\r\x9b\xc2"[..]), 1 => any::<u8>()], 0..80)) {
             let plain = shown(&line, false);
-            let plain = plain.strip_suffix('\r').unwrap_or(&plain);
             prop_assert!(plain.chars().all(|c| c == '\t' || !c.is_control()), "{:?}", plain);
             let mut rest = shown(&line, true);
-            rest = rest.strip_suffix('\r').unwrap_or(&rest).to_owned();
             while let Some(at) = rest.find('\x1b') {
                 let len = color_len(&rest.as_bytes()[at..]);
                 prop_assert!(len.is_some(), "{rest:?}");

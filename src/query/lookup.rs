@@ -161,17 +161,24 @@ fn value(text: &[u8]) -> Cow<'_, [u8]> {
 /// The inside of a JSON string (RFC 8259, section 7). Unknown escapes stay as they are, lone surrogates become
 /// U+FFFD.
 pub fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
-    let mut out = inner[..first].to_vec();
-    let mut rest = &inner[first..];
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        let Some((&escape, tail)) = rest.split_first() else { break };
-        rest = tail;
+    if memchr::memchr(b'\\', inner).is_none() {
+        return Cow::Borrowed(inner);
+    }
+    let mut out = Vec::with_capacity(inner.len());
+    unescape_into(inner, &mut out);
+    Cow::Owned(out)
+}
+
+/// Appends what [`unescaped`] gives.
+pub fn unescape_into(inner: &[u8], out: &mut Vec<u8>) {
+    let mut rest = inner;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let Some(&escape) = rest.get(at + 1) else {
+            rest = &rest[at..];
+            break;
+        };
+        rest = &rest[at + 2..];
         match escape {
             b'n' => out.push(b'\n'),
             b't' => out.push(b'\t'),
@@ -187,7 +194,7 @@ pub fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
             other => out.extend_from_slice(&[b'\\', other]),
         }
     }
-    Cow::Owned(out)
+    out.extend_from_slice(rest);
 }
 
 /// The character whose four digits follow (and its second half, if it is a surrogate pair), and the bytes taken.
@@ -341,6 +348,20 @@ mod tests {
             let line = whole.to_string();
             let found = lookup(line.as_bytes(), &name);
             prop_assert_eq!(found.as_deref(), Some(expected.as_bytes()));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn escapes_of_any_bytes_are_survived(text in "[{}\\[\\]\",:\\\\a-c0-1 u]{0,60}") {
+            unescape_into(text.as_bytes(), &mut Vec::new());
+        }
+
+        #[test]
+        fn strings_read_as_serde_reads_them(text in proptest::prelude::any::<String>()) {
+            let written = serde_json::to_string(&text).unwrap();
+            let inner = &written.as_bytes()[1..written.len() - 1];
+            proptest::prop_assert_eq!(unescaped(inner), text.as_bytes());
         }
     }
 }

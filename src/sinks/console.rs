@@ -130,7 +130,7 @@ impl<'a> Stream<'a> {
             if self.is_terminal {
                 row_text.clear();
                 encoder.write(row, &mut row_text);
-                terminal::harmless_into(out, &row_text, self.colors);
+                terminal::harmless_line_into(out, &row_text, self.colors);
             } else {
                 encoder.write(row, out);
             }

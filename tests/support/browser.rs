@@ -9,6 +9,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::weir::Weir;
 use super::{PATIENCE, eventually, free_port, http, installed, skip};
 use logweir::base::clock;
 
@@ -17,6 +18,19 @@ static ONE: Mutex<()> = Mutex::const_new(());
 
 /// Scripts may take as long as anything else.
 const POLL: Duration = Duration::from_millis(50);
+
+/// A pipeline `app` from `in.log` to the page.
+pub const FILE: &str = r#"
+[[pipelines]]
+name = "app"
+sources = [{ type = "file", path = "DIR/in.log" }]
+sinks = [{ type = "http" }]
+"#;
+
+/// An address of a weir.
+pub fn url(weir: &Weir, path: &str) -> String {
+    format!("http://{}{path}", weir.authority())
+}
 
 /// A browser with one window. Ended when dropped.
 pub struct Browser {

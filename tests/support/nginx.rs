@@ -8,6 +8,19 @@ use super::{eventually, free_port, installed, skip};
 /// Packs streams, too, which is not its default.
 pub const GZIP: &str = "gzip on;\ngzip_types text/event-stream application/json;";
 
+/// A pipeline `app` from `app.log` to a stream whose signs of life come often.
+pub const PIPELINE: &str = r#"
+[[pipelines]]
+name = "app"
+[[pipelines.sources]]
+type = "file"
+path = "DIR/app.log"
+[[pipelines.sinks]]
+type = "http"
+history = { max_events = 100 }
+heartbeat = { interval = "500ms" }
+"#;
+
 /// An nginx in the foreground, killed when dropped.
 pub struct Nginx {
     child: Child,

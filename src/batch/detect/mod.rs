@@ -15,7 +15,7 @@ mod timestamp;
 mod timestamp_table;
 
 pub use level::detect_level;
-pub use timestamp::detect_timestamp;
+pub use timestamp::{detect_timestamp, is_time_key};
 
 /// Bytes from the start of a line in which words, brackets and keys are looked for.
 const WINDOW: usize = 160;

@@ -121,8 +121,8 @@ fn in_access_line(s: &[u8]) -> Option<Timestamp> {
     if s[..open].ends_with(b"audit") { shape::unix(&s[open + 1..]) } else { None }
 }
 
-/// Whether a key names the time of the event.
-fn is_time_key(key: &[u8]) -> bool {
+/// Whether a key names the time of the event, in any case of its letters.
+pub fn is_time_key(key: &[u8]) -> bool {
     const KEYS: [&[u8]; 12] = [
         b"time",
         b"timestamp",

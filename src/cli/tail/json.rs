@@ -135,53 +135,6 @@ fn blanks(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Appends the inside of a JSON string without its escapes (RFC 8259, section 7). Unknown ones stay as they are.
-pub(super) fn unescape_into(inner: &[u8], out: &mut Vec<u8>) {
-    let mut rest = inner;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let Some(&escape) = rest.get(at + 1) else {
-            rest = &rest[at..];
-            break;
-        };
-        rest = &rest[at + 2..];
-        match escape {
-            b'n' => out.push(b'\n'),
-            b't' => out.push(b'\t'),
-            b'r' => out.push(b'\r'),
-            b'b' => out.push(0x08),
-            b'f' => out.push(0x0c),
-            b'"' | b'\\' | b'/' => out.push(escape),
-            b'u' => {
-                let (character, taken) = unicode(rest);
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = &rest[taken..];
-            }
-            other => out.extend_from_slice(&[b'\\', other]),
-        }
-    }
-    out.extend_from_slice(rest);
-}
-
-/// The character whose four digits follow, with its second half if it is a surrogate pair, and the bytes taken.
-fn unicode(rest: &[u8]) -> (char, usize) {
-    let unit = |at: usize| {
-        let digits = std::str::from_utf8(rest.get(at..at + 4)?).ok()?;
-        u32::from_str_radix(digits, 16).ok()
-    };
-    let Some(high) = unit(0) else { return (char::REPLACEMENT_CHARACTER, 0) };
-    if let Some(character) = char::from_u32(high) {
-        return (character, 4);
-    }
-    match if rest.get(4..6) == Some(b"\\u") { unit(6) } else { None } {
-        Some(low @ 0xdc00..=0xdfff) if high < 0xdc00 => {
-            let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-            (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 10)
-        }
-        _ => (char::REPLACEMENT_CHARACTER, 4),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -224,15 +177,6 @@ mod tests {
         fn any_bytes_are_survived(text in "[{}\\[\\]\",:\\\\a-c0-1 u]{0,60}") {
             read(&text);
             read(&format!("{{\"{text}"));
-            unescape_into(text.as_bytes(), &mut Vec::new());
-        }
-
-        #[test]
-        fn strings_read_as_serde_reads_them(text in any::<String>()) {
-            let written = serde_json::to_string(&text).unwrap();
-            let mut out = Vec::new();
-            unescape_into(&written.as_bytes()[1..written.len() - 1], &mut out);
-            prop_assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 }

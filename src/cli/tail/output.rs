@@ -15,7 +15,7 @@ use crate::batch::Framing;
 use crate::cli::exit::{Exit, Failure};
 use crate::codec::encode::{Format, RowEncoder};
 use crate::codec::template::TimestampFormat;
-use crate::codec::terminal::harmless_into;
+use crate::codec::terminal::harmless_line_into;
 
 /// Bytes that are gathered before they are written.
 const GATHERED_BYTES: usize = 64 << 10;
@@ -141,7 +141,7 @@ impl Printer {
         gather(rows, gathered, out, |row, out| match form {
             Form::Pretty(pretty) => pretty.row(block, row, out),
             Form::Harmless { colors } => {
-                harmless_into(out, batch.line(row), *colors);
+                harmless_line_into(out, batch.line(row), *colors);
                 out.push(b'\n');
             }
             Form::Raw { .. } | Form::Json { .. } => {

@@ -10,7 +10,7 @@ use crate::batch::{Level, Timestamp};
 use crate::cli::tail::LayOut;
 use crate::cli::tail::args::Output;
 use crate::cli::terminal::Terminal;
-use crate::codec::terminal::harmless_into;
+use crate::codec::terminal::{harmless_into, harmless_line_into};
 use crate::query::Query;
 
 /// One line of a tap.
@@ -195,7 +195,7 @@ impl Writer {
         }
         if harmless_line {
             let mut text = Vec::new();
-            harmless_into(&mut text, &row.line, self.color);
+            harmless_line_into(&mut text, &row.line, self.color);
             out.write_all(&text)?;
         } else {
             out.write_all(&row.line)?;

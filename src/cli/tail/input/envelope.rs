@@ -8,6 +8,7 @@ use crate::base::clock;
 use crate::batch::{BatchBuilder, Level, Origin, Receipt, Span, Timestamp, detect};
 use crate::cli::tail::block::{Block, Envelope};
 use crate::cli::tail::json::{self, Kind, Member};
+use crate::query::lookup;
 
 /// Most names of sources that are kept to be shared.
 const LABELS_MAX: usize = 1000;
@@ -75,7 +76,7 @@ impl Opener {
         let label = find(if self.many { b"pipeline" } else { b"source" }).or_else(|| find(b"source"));
         self.text.clear();
         if let Some(label) = label {
-            json::unescape_into(label.value(data), &mut self.text);
+            lookup::unescape_into(label.value(data), &mut self.text);
         }
         let label = match self.labels.get(&self.text) {
             Some(label) => Arc::clone(label),
@@ -89,7 +90,7 @@ impl Opener {
             }
         };
         self.text.clear();
-        json::unescape_into(message.value(data), &mut self.text);
+        lookup::unescape_into(message.value(data), &mut self.text);
         self.builder.push(&self.text);
         self.envelopes.push(Envelope {
             data: Span::new(self.data.len(), data.len()),

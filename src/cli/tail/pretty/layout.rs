@@ -6,6 +6,7 @@ use super::shapes::{is_level_key, is_status_key};
 use super::style::{Style, tag};
 use crate::batch::{Level, Span, Timestamp, detect};
 use crate::cli::tail::json::{self, Kind, Member};
+use crate::query::lookup;
 
 /// Objects within objects that are taken apart; deeper ones stay as they are.
 const DEPTH_MAX: usize = 8;
@@ -106,7 +107,7 @@ impl Layout {
                 && matches!(member.kind, Kind::Text { .. })
             {
                 (telling, roles.message) = (rank, Some(index));
-            } else if roles.time.is_none() && is_time_key(key) {
+            } else if roles.time.is_none() && detect::is_time_key(key) {
                 // MongoDB wraps it: {"$date":"…"}.
                 let value = value.strip_prefix(b"{\"$date\":\"").unwrap_or(value);
                 let value = value.strip_suffix(b"\"}").unwrap_or(value);
@@ -182,7 +183,7 @@ impl Layout {
             out.extend_from_slice(b"\n    ");
             painter.styled(out, &[&key[..], b":"].concat(), Style::Key);
             self.text.clear();
-            json::unescape_into(&text[span.start()..span.end()], &mut self.text);
+            lookup::unescape_into(&text[span.start()..span.end()], &mut self.text);
             indented(painter, out, self.text.trim_ascii_end(), b"      ");
         }
     }
@@ -203,7 +204,7 @@ fn unescaped<'a>(member: Member, text: &'a [u8], room: &'a mut Vec<u8>) -> &'a [
         return member.value(text);
     }
     room.clear();
-    json::unescape_into(member.value(text), room);
+    lookup::unescape_into(member.value(text), room);
     room
 }
 
@@ -244,22 +245,4 @@ fn message_rank(key: &[u8]) -> Option<usize> {
         b"text",
     ];
     KEYS.iter().position(|known| *known == key)
-}
-
-fn is_time_key(key: &[u8]) -> bool {
-    const KEYS: [&[u8]; 12] = [
-        b"time",
-        b"timestamp",
-        b"ts",
-        b"@timestamp",
-        b"@t",
-        b"t",
-        b"datetime",
-        b"date",
-        b"asctime",
-        b"eventtime",
-        b"_time",
-        b"__realtime_timestamp",
-    ];
-    KEYS.iter().any(|known| key.eq_ignore_ascii_case(known))
 }

@@ -140,6 +140,12 @@ fn what_was_searched_for_is_marked_across_colors() {
     assert_eq!(shown(&["-i", "x*"], "a"), "a\n", "nothing to mark is no mark");
 }
 
+#[test]
+fn a_carriage_return_within_a_row_is_seen() {
+    assert_eq!(plain("two\r\r"), "two\\r\n");
+    assert_eq!(plain("{\"msg\":\"paid\",\"user\":\"x\\r\",\"n\":1}"), "paid user=x\\r n=1\n");
+}
+
 fn visible(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
