@@ -5,11 +5,11 @@ usage: cargo build --release && python3 benches/cost.py [files|sse|idle|buffer].
 files: 600 MiB of application log through file -> file, raw, filtered and as JSON, and file -> tcp; dd as the floor.
 sse:   1,000 subscribers on one pipeline at 2,000 events of 120 bytes a second for ten seconds.
 idle:  start to ready, resident memory, what 5,000 idle subscribers add, and what 1,000 quiet files cost.
-buffer: the same flow to a TCP and an HTTP receiver with a memory and with a disk buffer; then 4 GiB that wait on disk:
-       from the start of the program to the first byte at the receiver.
+buffer: the same flow with a memory buffer, with a disk buffer, and with one that writes every row, three times each;
+       then 4 GiB that wait on disk: from the start of the program to the first byte at the receiver.
 CPU is user + system time of the weir process alone.
 """
-import argparse, multiprocessing, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import argparse, itertools, multiprocessing, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
 ARGS = None
 
@@ -292,13 +292,36 @@ class Receiver:
         self.process.join()
 
 
-DISK = 'buffer = { type = "disk", max_bytes = "6GiB" }\n'
+BUFFERS = {
+    "memory": "",
+    "disk": 'buffer = { type = "disk", max_bytes = "6GiB" }\n',
+    "disk, all of it written": 'buffer = { type = "disk", max_bytes = "6GiB", sync_interval = "0s" }\n',
+}
 
 
 def flow(source, sink, port, buffer):
     to = {"tcp": f'type = "tcp_client"\naddress = "127.0.0.1:{port}"\nformat = {{ type = "raw" }}\n',
           "http": f'type = "http_client"\nurl = "http://127.0.0.1:{port}/"\n'}[sink]
-    return f'{PIPELINE}[[pipelines.sources]]\ntype = "file"\npath = "{source}"\n[[pipelines.sinks]]\n{to}{buffer}'
+    return f'{PIPELINE}[[pipelines.sources]]\n{source}[[pipelines.sinks]]\n{to}{buffer}'
+
+
+def from_file(path):
+    return f'type = "file"\npath = "{path}"\n'
+
+
+def send(path, port):
+    """A client that sends a whole file as fast as it is taken."""
+    until = time.time() + 10
+    while True:
+        try:
+            client = socket.create_connection(("127.0.0.1", port))
+            break
+        except ConnectionRefusedError:
+            if time.time() > until:
+                raise
+            time.sleep(0.01)
+    with open(path, "rb") as i, client:
+        client.sendfile(i)
 
 
 def buffer():
@@ -307,16 +330,19 @@ def buffer():
         source = f"{directory}/in.log"
         write_input(source, 600)
         size = os.path.getsize(source)
-        for _ in range(2):
-            for sink in ("tcp", "http"):
-                for name, options in (("memory", ""), ("disk", DISK)):
-                    subprocess.run(["rm", "-rf", f"{directory}/state"])
-                    with Receiver(sink) as receiver, Weir(directory, flow(source, sink, receiver.port, options)) as weir:
-                        begun = time.time()
-                        got = until_still(lambda: receiver.taken.value if receiver.taken.value else time.time())
-                        spent, peak = cpu(weir.pid), memory(weir.pid, "VmHWM")
-                        took = time.time() - begun - 1
-                    row(f"file -> {sink}, {name}", spent, size, f"{got / 2**20:.0f} MiB arrived, {size / 2**20 / took:.0f} MiB/s, {peak / 1024:.1f} MiB at most")
+        for (begin, sink), _ in itertools.product([("file", "tcp"), ("tcp", "tcp"), ("tcp", "http")], range(3)):
+            for name, options in BUFFERS.items():
+                subprocess.run(["rm", "-rf", f"{directory}/state"])
+                port = free_port()
+                start = from_file(source) if begin == "file" else f'type = "tcp"\nlisten = "127.0.0.1:{port}"\n'
+                with Receiver(sink) as receiver, Weir(directory, flow(start, sink, receiver.port, options)) as weir:
+                    begun = time.time()
+                    if begin == "tcp":
+                        multiprocessing.Process(target=send, args=(source, port), daemon=True).start()
+                    got = until_still(lambda: receiver.taken.value if receiver.taken.value else time.time())
+                    spent, peak = cpu(weir.pid), memory(weir.pid, "VmHWM")
+                    took = time.time() - begun - 1
+                row(f"{begin} -> {sink}, {name}", spent, size, f"{got / 2**20:.0f} MiB arrived, {size / 2**20 / took:.0f} MiB/s, {peak / 1024:.1f} MiB at most")
         recovery(directory, source)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -331,7 +357,7 @@ def recovery(directory, source):
     size, state = os.path.getsize(big), f"{directory}/state"
     subprocess.run(["rm", "-rf", state])
     waits = lambda: int(subprocess.check_output(["du", "-sb", state]).split()[0]) if os.path.exists(state) else 0
-    config = flow(big, "tcp", port, DISK)
+    config = flow(from_file(big), "tcp", port, BUFFERS["disk"])
     with Weir(directory, config):
         begun = time.time()
         until_still(waits, 3.0)
