@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod control;
 pub mod curl;
+pub mod docs;
 pub mod http;
 pub mod ingest;
 pub mod nginx;
