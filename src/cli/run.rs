@@ -18,7 +18,7 @@ use super::terminal::{self, Terminal};
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::{Diagnostics, Node};
-use crate::engine::{self, Plan, Reloads, RunReport, Services};
+use crate::engine::{self, Plan, Reloads, RunReport, Services, StartError, Started};
 use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource, Shared};
 use crate::net::CorsOrigins;
 use crate::web;
@@ -128,15 +128,7 @@ async fn drive(
         serve: Box::new(move |entrance, shutdown| web::serve(entrance, served, policy, shutdown)),
         load,
     };
-    let ended = engine::run(plan, services, shutdown, |started| {
-        let count = started.pipelines.len();
-        tracing::info!("started, {count} pipeline{}", if count == 1 { "" } else { "s" });
-        supervisor.ready();
-        if let Some(banner) = banner {
-            terminal::complain(&banner.text(started));
-        }
-    })
-    .await;
+    let ended = engine::run(plan, services, shutdown, |started| announce(started, &supervisor, banner)).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     control_stop.drain();
     if let Some(controlling) = controlling {
@@ -144,12 +136,24 @@ async fn drive(
         controlling.await.ok();
     }
     drop(control);
-    let report = ended.map_err(|e| {
-        let failure = Failure::new(Exit(e.exit_code), e.message);
-        if let Some(hint) = e.hint { failure.hint(hint) } else { failure }
-    })?;
+    let report = ended.map_err(not_started)?;
     let program = shared.get::<ExitStatusSlot>().get().filter(|_| mode == Mode::Quick);
     Ok(conclude(&report, program))
+}
+
+/// Tells the log, who supervises weir, and who looks at the terminal.
+fn announce(started: &Started, supervisor: &Supervisor, banner: Option<Banner>) {
+    let count = started.pipelines.len();
+    tracing::info!("started, {count} pipeline{}", if count == 1 { "" } else { "s" });
+    supervisor.ready();
+    if let Some(banner) = banner {
+        terminal::complain(&banner.text(started));
+    }
+}
+
+fn not_started(error: StartError) -> Failure {
+    let failure = Failure::new(Exit(error.exit_code), error.message);
+    if let Some(hint) = error.hint { failure.hint(hint) } else { failure }
 }
 
 /// Says how a run ended, and what its exit code is; a program that was run along with it has one of its own.
