@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cli_support;
+mod support;
 
-use cli_support::Place;
+use support::weir::{Place, finish};
 
 const GOOD: &str = r#"
 [server]
@@ -40,7 +40,7 @@ bufer = { max_events = 1 }
 
 #[test]
 fn a_good_configuration_is_summed_up() {
-    let place = Place::new(&[("pipelines.toml", GOOD)]);
+    let place = Place::new().with("pipelines.toml", GOOD);
     let run = place.run(&["check"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(run.stdout, "pipelines.toml: ok, 1 pipeline with 1 source, 0 filters and 1 sink\n");
@@ -51,7 +51,7 @@ fn a_good_configuration_is_summed_up() {
 
 #[test]
 fn every_error_is_reported_at_once_with_its_place() {
-    let place = Place::new(&[("bad.toml", BROKEN)]);
+    let place = Place::new().with("bad.toml", BROKEN);
     let run = place.run(&["check", "-c", "bad.toml"]);
     assert_eq!(run.code, 1);
     assert_eq!(run.stdout, "");
@@ -74,7 +74,7 @@ fn every_error_is_reported_at_once_with_its_place() {
 #[test]
 fn errors_within_components_name_what_there_is() {
     let text = BROKEN.replace("\"5\"", "\"5s\"").replace("[loging]", "[logging]").replace("App", "app");
-    let place = Place::new(&[("bad.toml", &text)]);
+    let place = Place::new().with("bad.toml", &text);
     let run = place.run(&["check", "-c", "bad.toml"]);
     for expected in [
         "unknown source type `generat`",
@@ -90,7 +90,7 @@ fn errors_within_components_name_what_there_is() {
 
 #[test]
 fn programs_get_json_and_github_annotations() {
-    let place = Place::new(&[("bad.toml", BROKEN)]);
+    let place = Place::new().with("bad.toml", BROKEN);
     let run = place.run(&["check", "-c", "bad.toml", "--format", "json"]);
     assert_eq!((run.code, run.stderr.as_str()), (1, ""));
     let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
@@ -111,7 +111,7 @@ fn programs_get_json_and_github_annotations() {
 
 #[test]
 fn running_a_wrong_configuration_is_78_and_a_missing_one_66() {
-    let place = Place::new(&[("bad.toml", BROKEN), ("syntax.toml", "a = \nb = [")]);
+    let place = Place::new().with("bad.toml", BROKEN).with("syntax.toml", "a = \nb = [");
     for (args, code, expected) in [
         (&["run", "-c", "bad.toml"][..], 78, "5 errors"),
         (&["-c", "bad.toml"], 78, "5 errors"),
@@ -133,8 +133,10 @@ fn running_a_wrong_configuration_is_78_and_a_missing_one_66() {
 #[test]
 fn several_files_and_directories_are_one_configuration() {
     let other = GOOD.replace("\"app\"", "\"other\"").replace("[server]\nenabled = false\n", "");
-    let place =
-        Place::new(&[("a.toml", GOOD), ("d/1.toml", &other), ("d/2.toml", "shutdown_timeout = \"1s\"\n")]);
+    let place = Place::new()
+        .with("a.toml", GOOD)
+        .with("d/1.toml", &other)
+        .with("d/2.toml", "shutdown_timeout = \"1s\"\n");
     let run = place.run(&["check", "-c", "a.toml", "-c", "d"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains("2 pipelines with 2 sources"), "{}", run.stdout);
@@ -145,24 +147,24 @@ fn several_files_and_directories_are_one_configuration() {
 
 #[test]
 fn flags_and_variables_are_checked_like_files() {
-    let place = Place::new(&[("pipelines.toml", GOOD)]);
+    let place = Place::new().with("pipelines.toml", GOOD);
     let run = place.run(&["check", "--logging.levl", "debug"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("did you mean `--logging.level`?"), "{}", run.stderr);
     let run = place.run(&["check", "--pipelines.0.name=Bad Name"]);
     assert!(run.code == 1 && run.stderr.contains("--pipelines.0.name Bad Name"), "{}", run.stderr);
-    let run = cli_support::finish(place.command(&["check"]).env("WEIR_LOGING_LEVEL", "debug"));
+    let run = finish(place.command(&["check"]).env("WEIR_LOGING_LEVEL", "debug"));
     assert!(run.code == 1 && run.stderr.contains("did you mean `WEIR_LOGGING_LEVEL`?"), "{}", run.stderr);
-    let run = cli_support::finish(place.command(&["check"]).env("WEIR_CONFIG", "elsewhere.toml"));
+    let run = finish(place.command(&["check"]).env("WEIR_CONFIG", "elsewhere.toml"));
     assert!(run.code == 66 && run.stderr.contains("elsewhere.toml"), "{}", run.stderr);
 }
 
 #[test]
 fn the_effective_configuration_says_where_each_value_came_from() {
-    let place = Place::new(&[("pipelines.toml", GOOD)]);
+    let place = Place::new().with("pipelines.toml", GOOD);
     let mut command =
         place.command(&["config", "--shutdown_timeout", "3s", "--pipelines.0.sources.0.seed=9"]);
-    let run = cli_support::finish(command.env("WEIR_LOGGING_LEVEL", "debug"));
+    let run = finish(command.env("WEIR_LOGGING_LEVEL", "debug"));
     assert_eq!(run.code, 0, "{}", run.stderr);
     for expected in [
         "shutdown_timeout = \"3s\"  # --shutdown_timeout",
@@ -180,7 +182,7 @@ const PAGE: &str = "# Guide\n\nText.\n\n```toml\n[[pipelines.sinks]]\ntype = \"c
 
 #[test]
 fn markdown_is_checked_at_its_own_lines() {
-    let place = Place::new(&[("guide.md", PAGE)]);
+    let place = Place::new().with("guide.md", PAGE);
     let run = place.run(&["check", "guide.md"]);
     assert_eq!(run.code, 1);
     for expected in [
@@ -213,15 +215,14 @@ fn markdown_is_checked_at_its_own_lines() {
 
 #[test]
 fn a_directory_is_checked_file_by_file() {
-    let place = Place::new(&[
-        ("conf/10-server.toml", "[server]\nenabled = false\n"),
-        ("conf/20-app.toml", GOOD),
-        ("conf/sub/bad.toml", BROKEN),
-        ("conf/Cargo.toml", "[package]\nname = \"x\"\n"),
-        ("conf/.hidden.toml", BROKEN),
-        ("conf/README.md", "no block\n"),
-        ("conf/GUIDE.md", "```toml\nshutdown_timeout = \"${TIMEOUT}\"\n```\n"),
-    ]);
+    let place = Place::new()
+        .with("conf/10-server.toml", "[server]\nenabled = false\n")
+        .with("conf/20-app.toml", GOOD)
+        .with("conf/sub/bad.toml", BROKEN)
+        .with("conf/Cargo.toml", "[package]\nname = \"x\"\n")
+        .with("conf/.hidden.toml", BROKEN)
+        .with("conf/README.md", "no block\n")
+        .with("conf/GUIDE.md", "```toml\nshutdown_timeout = \"${TIMEOUT}\"\n```\n");
     let run = place.run(&["check", "conf"]);
     assert_eq!(run.code, 1);
     assert_eq!(
@@ -250,7 +251,7 @@ fn a_directory_is_checked_file_by_file() {
 #[test]
 fn the_documentation_is_checked() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-    let place = Place::new(&[]);
+    let place = Place::new();
     let paths = ["docs", "README.md", "README.zh-CN.md", "CHANGELOG.md", "pipelines.toml.example"]
         .map(|path| format!("{root}{path}"));
     let mut args = vec!["check"];

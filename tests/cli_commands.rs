@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cli_support;
+mod support;
 
-use cli_support::Place;
+use support::weir::Place;
 
 const COMMANDS: [&[&str]; 13] = [
     &[],
@@ -25,7 +25,7 @@ const COMMANDS: [&[&str]; 13] = [
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     for command in COMMANDS {
         let mut args = command.to_vec();
         args.push("--help");
@@ -39,13 +39,13 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn the_version_is_the_packages() {
-    let run = Place::new(&[]).run(&["--version"]);
+    let run = Place::new().run(&["--version"]);
     assert_eq!((run.code, run.stdout), (0, format!("weir {}\n", env!("CARGO_PKG_VERSION"))));
 }
 
 #[test]
 fn usage_errors_exit_with_64_and_name_the_nearest() {
-    let place = Place::new(&[("x.toml", "")]);
+    let place = Place::new().with("x.toml", "");
     for (args, expected) in [
         (&["chek"][..], "did you mean `weir check`?"),
         (&["x.toml"], "to run this configuration, write `weir -c x.toml`"),
@@ -78,7 +78,7 @@ fn usage_errors_exit_with_64_and_name_the_nearest() {
 
 #[test]
 fn without_a_configuration_three_things_to_try_are_shown() {
-    let run = Place::new(&[]).run(&[]);
+    let run = Place::new().run(&[]);
     assert_eq!(run.code, 66);
     for expected in ["no configuration", "weir demo", "app | weir", "weir -c pipelines.toml"] {
         assert!(run.stderr.contains(expected), "{}", run.stderr);
@@ -87,7 +87,7 @@ fn without_a_configuration_three_things_to_try_are_shown() {
 
 #[test]
 fn colour_is_for_terminals_and_those_who_ask() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     assert!(!place.run(&["chek"]).stderr.contains('\x1b'));
     assert!(place.run(&["chek", "--color", "always"]).stderr.contains("\x1b[1;31merror"));
     assert!(place.run(&["--color=always", "--help"]).stdout.contains("\x1b["));
@@ -96,7 +96,7 @@ fn colour_is_for_terminals_and_those_who_ask() {
 
 #[test]
 fn lists_show_kinds_components_and_options() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let all = place.run(&["list"]);
     assert_eq!(all.code, 0);
     for expected in ["sources:\n", "filters:\n", "sinks:\n", "  generate", "  null"] {
@@ -120,7 +120,7 @@ fn lists_show_kinds_components_and_options() {
 
 #[test]
 fn completions_know_every_command() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let run = place.run(&["generate", "completions", shell]);
         assert_eq!(run.code, 0, "{shell}");
@@ -132,7 +132,7 @@ fn completions_know_every_command() {
 
 #[test]
 fn the_man_page_has_every_command() {
-    let page = Place::new(&[]).run(&["generate", "man"]).stdout;
+    let page = Place::new().run(&["generate", "man"]).stdout;
     assert!(page.contains(".TH weir 1"), "{page}");
     for name in ["WEIR RUN", "WEIR CHECK", "WEIR STATUS", "WEIR GENERATE COMPLETIONS"] {
         assert!(page.contains(&format!(".SH \"{name}\"")), "{name}");
@@ -141,7 +141,7 @@ fn the_man_page_has_every_command() {
 
 #[test]
 fn every_command_has_a_man_page_of_its_own() {
-    let place = Place::new(&[("file", "")]);
+    let place = Place::new().with("file", "");
     let run = place.run(&["generate", "man", "--dir", "man"]);
     assert_eq!((run.code, &*run.stdout, &*run.stderr), (0, "", ""));
     for (page, words) in [("weir", "PIPELINE"), ("weir-run", "Examples"), ("weir-tls-server", "certificate")]
@@ -156,7 +156,7 @@ fn every_command_has_a_man_page_of_its_own() {
 
 #[test]
 fn schema_and_reference_name_the_options() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let schema = place.run(&["generate", "schema"]).stdout;
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     assert!(schema.pointer("/properties/pipelines").is_some());
@@ -166,7 +166,7 @@ fn schema_and_reference_name_the_options() {
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let mut child =
         place.command(&["generate", "reference"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
@@ -175,8 +175,8 @@ fn a_reader_that_leaves_early_is_no_error() {
 
 #[test]
 fn nobody_to_ask_is_69() {
-    let place = Place::new(&[]);
-    let port = cli_support::free_port();
+    let place = Place::new();
+    let port = support::free_port();
     for command in ["status", "health"] {
         let run = place.run(&[command, &format!("http://127.0.0.1:{port}")]);
         assert_eq!(run.code, 69, "{}", run.stderr);
@@ -189,7 +189,7 @@ fn nobody_to_ask_is_69() {
 
 #[test]
 fn what_answers_but_is_not_ready_is_1_and_not_http_is_69() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let answer = |bytes: &'static str| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -3,14 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cli_support;
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
-use cli_support::{Place, signal, wait};
+use support::signal;
+use support::weir::{Place, wait};
 
 /// A run whose banner was read.
 struct Live {
@@ -51,7 +52,7 @@ fn read_until(authority: &str, path: &str, until: &str) -> String {
 
 #[test]
 fn a_pipe_passes_through_while_it_is_served_and_ends_with_0() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let mut run = live(&place, &["--server.listen", "127.0.0.1:0"]);
     assert!(run.banner.contains(&format!("http://{}/stdin/\n", run.authority)), "{}", run.banner);
     let mut stdin = run.child.stdin.take().unwrap();
@@ -76,7 +77,7 @@ fn a_pipe_passes_through_while_it_is_served_and_ends_with_0() {
 
 #[test]
 fn a_megabyte_of_anything_passes_byte_for_byte() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let mut run = live(&place, &["--server.listen", "127.0.0.1:0"]);
     let mut rng = logweir::base::rng::Rng::seeded(7);
     let mut bytes: Vec<u8> = (0..1 << 20).map(|_| rng.next_u64() as u8).collect();
@@ -95,7 +96,7 @@ fn a_megabyte_of_anything_passes_byte_for_byte() {
 
 #[test]
 fn it_ends_quietly_when_nobody_reads_its_output_any_more() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let mut run = live(&place, &["--server.listen", "127.0.0.1:0"]);
     drop(run.child.stdout.take());
     let mut stdin = run.child.stdin.take().unwrap();
@@ -109,7 +110,7 @@ fn it_ends_quietly_when_nobody_reads_its_output_any_more() {
 
 #[test]
 fn the_name_and_the_filters_hold_for_the_stream_too() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let args = ["--name", "web", "--input-stdin", "--include", "yes", "--server.listen=127.0.0.1:0"];
     let mut run = live(&place, &args);
     assert!(run.banner.contains("/web/stream"), "{}", run.banner);
@@ -123,7 +124,7 @@ fn the_name_and_the_filters_hold_for_the_stream_too() {
 
 #[test]
 fn a_wrapped_program_is_passed_through_and_its_code_returned() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     for (script, code, out) in [
         ("echo one; echo two >&2; exit 7", 7, ["one", "two"]),
         ("echo a; echo b; true", 0, ["a", "b"]),
@@ -139,14 +140,14 @@ fn a_wrapped_program_is_passed_through_and_its_code_returned() {
 
 #[test]
 fn a_program_that_does_not_exist_is_69() {
-    let run = Place::new(&[]).run(&["run", "--server.listen=127.0.0.1:0", "--", "no-such-program"]);
+    let run = Place::new().run(&["run", "--server.listen=127.0.0.1:0", "--", "no-such-program"]);
     assert_eq!(run.code, 69, "{}", run.stderr);
     assert!(run.stderr.contains("no-such-program"), "{}", run.stderr);
 }
 
 #[test]
 fn a_wrapped_program_ends_with_weir() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let args = ["run", "--server.listen=127.0.0.1:0", "--", "sh", "-c", "echo up; exec sleep 600"];
     let mut run = live(&place, &args);
     assert!(run.banner.contains("/sh/stream"), "{}", run.banner);
@@ -158,7 +159,7 @@ fn a_wrapped_program_ends_with_weir() {
 
 #[test]
 fn lines_go_to_a_file_too() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let args =
         ["--input-stdin", "--output-file", "out.log", "--output-stdout", "--server.listen=127.0.0.1:0"];
     let mut run = live(&place, &args);
@@ -169,7 +170,7 @@ fn lines_go_to_a_file_too() {
 
 #[test]
 fn files_are_read_from_the_start_each_time_and_followed() {
-    let place = Place::new(&[("logs/a.log", "ERROR one\nINFO two\n"), ("logs/b.txt", "ERROR no\n")]);
+    let place = Place::new().with("logs/a.log", "ERROR one\nINFO two\n").with("logs/b.txt", "ERROR no\n");
     let args = ["--input-file", "logs/*.log", "--include", "ERROR", "--server.listen=127.0.0.1:0"];
     for round in 0..2 {
         let mut run = live(&place, &args);
@@ -197,7 +198,7 @@ fn files_are_read_from_the_start_each_time_and_followed() {
 
 #[test]
 fn the_demo_streams_and_ends_on_sigint() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     let run = live(&place, &["demo", "--server.listen", "127.0.0.1:0"]);
     for name in ["app", "web", "orders"] {
         assert!(run.banner.contains(&format!("http://{}/{name}/", run.authority)), "{}", run.banner);
@@ -211,7 +212,7 @@ fn the_demo_streams_and_ends_on_sigint() {
 fn a_taken_port_is_no_obstacle_for_a_pipe() {
     // Whoever has the usual port, this test or somebody else, the two runs get along.
     let holder = std::net::TcpListener::bind("127.0.0.1:8080");
-    let place = Place::new(&[]);
+    let place = Place::new();
     let mut run = live(&place, &[]);
     assert!(run.banner.contains("port 8080 is taken"), "{}", run.banner);
     assert!(!run.authority.ends_with(":8080"), "{}", run.authority);

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cli_support;
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
-use cli_support::{Place, signal, wait};
+use support::signal;
+use support::weir::{Place, wait};
 
 const ENDLESS: &str = r#"
 [server]
@@ -26,23 +27,9 @@ events_per_second = 1000.0
 type = "console"
 "#;
 
-/// Runs with `input` on standard input.
-fn piped(place: &Place, args: &[&str], input: &[u8]) -> cli_support::Run {
-    let mut command = place.command(args);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || stdin.write_all(&input).ok());
-    let run = wait(child);
-    writer.join().unwrap();
-    run
-}
-
 #[test]
 fn quick_flags_filter_standard_input() {
-    let run = piped(
-        &Place::new(&[]),
+    let run = Place::new().piped(
         &["--input-stdin", "--include", "a", "--exclude", "x", "--output-stdout", "--server.enabled=false"],
         b"abc\nxa\nb\nlast a",
     );
@@ -51,39 +38,39 @@ fn quick_flags_filter_standard_input() {
 
 #[test]
 fn a_wrong_pattern_points_at_its_flag() {
-    let run = piped(&Place::new(&[]), &["--input-stdin", "--include", "a(", "--server.enabled=false"], b"");
+    let run = Place::new().piped(&["--input-stdin", "--include", "a(", "--server.enabled=false"], b"");
     assert_eq!(run.code, 78);
     assert!(run.stderr.contains("--include a("), "{}", run.stderr);
 }
 
 #[test]
 fn a_program_reads_what_is_piped_into_weir() {
-    let place = Place::new(&[]);
-    let run = piped(&place, &["--server.enabled=false", "run", "--", "cat"], b"one\nlast");
+    let place = Place::new();
+    let run = place.piped(&["--server.enabled=false", "run", "--", "cat"], b"one\nlast");
     assert_eq!((run.code, run.stdout.as_str()), (0, "one\nlast"), "{}", run.stderr);
     // Unless weir was told to read it itself.
     let args = ["--server.enabled=false", "run", "--input-stdin", "--", "cat"];
-    let run = piped(&place, &args, b"one\n");
+    let run = place.piped(&args, b"one\n");
     assert_eq!((run.code, run.stdout.as_str()), (0, "one\n"), "{}", run.stderr);
 }
 
 #[test]
 fn bytes_pass_through_to_the_last() {
     for input in [&b""[..], b"\n", b"a\n\nlast", b"a\r\n\n"] {
-        let run = piped(&Place::new(&[]), &["--server.enabled=false"], input);
+        let run = Place::new().piped(&["--server.enabled=false"], input);
         assert_eq!((run.code, run.stdout.as_bytes()), (0, input), "{}", run.stderr);
     }
 }
 
 #[test]
 fn what_cannot_be_created_ends_the_start() {
-    let place = Place::new(&[("taken", "")]);
-    let run = piped(&place, &["--output-file", ".", "--server.enabled=false"], b"a\n");
+    let place = Place::new().with("taken", "");
+    let run = place.piped(&["--output-file", ".", "--server.enabled=false"], b"a\n");
     assert_eq!(run.code, 73, "{}", run.stderr);
     assert!(run.stderr.contains("cannot write `--output-file .`"), "{}", run.stderr);
     let config =
         ENDLESS.replace("type = \"generate\"\nevents_per_second = 1000.0", "type = \"file\"\npath = \"x\"");
-    let place = Place::new(&[("pipelines.toml", &config), ("taken", "")]);
+    let place = Place::new().with("pipelines.toml", &config).with("taken", "");
     let run = place.run(&["run", "--state_dir", "taken/state"]);
     assert_eq!(run.code, 73, "{}", run.stderr);
     assert!(run.stderr.contains("cannot use the state directory taken/state"), "{}", run.stderr);
@@ -91,7 +78,7 @@ fn what_cannot_be_created_ends_the_start() {
 
 #[test]
 fn the_same_signal_sent_twice_at_once_does_not_force() {
-    let place = Place::new(&[("pipelines.toml", ENDLESS)]);
+    let place = Place::new().with("pipelines.toml", ENDLESS);
     let mut child = place.command(&["run"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = [0];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
@@ -104,14 +91,14 @@ fn the_same_signal_sent_twice_at_once_does_not_force() {
 #[test]
 fn what_is_generated_is_delivered_before_the_end() {
     let text = ENDLESS.replace("events_per_second = 1000.0", "events_per_second = 0.0\ncount = 5000");
-    let run = Place::new(&[("pipelines.toml", &text)]).run(&[]);
+    let run = Place::new().with("pipelines.toml", &text).run(&[]);
     assert_eq!((run.code, run.stdout.lines().count()), (0, 5000), "{}", run.stderr);
 }
 
 #[test]
 fn sigterm_drains_and_exits_with_0() {
     for name in ["TERM", "INT"] {
-        let place = Place::new(&[("pipelines.toml", ENDLESS)]);
+        let place = Place::new().with("pipelines.toml", ENDLESS);
         let mut child =
             place.command(&["run"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut first = [0; 1];
@@ -127,7 +114,7 @@ fn sigterm_drains_and_exits_with_0() {
 
 #[test]
 fn sighup_and_sigusr1_do_not_end_it() {
-    let place = Place::new(&[("pipelines.toml", ENDLESS)]);
+    let place = Place::new().with("pipelines.toml", ENDLESS);
     let log = ["--logging.output", "file", "--logging.file", "weir.log", "--logging.format", "json"];
     let mut child = place.command(&log).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -155,7 +142,7 @@ fn sighup_and_sigusr1_do_not_end_it() {
 #[test]
 fn a_second_signal_forces_the_end() {
     // Nobody reads the output, so it cannot be delivered.
-    let place = Place::new(&[("pipelines.toml", ENDLESS)]);
+    let place = Place::new().with("pipelines.toml", ENDLESS);
     let args = ["--pipelines.0.sources.0.events_per_second=0", "--shutdown_timeout=1h"];
     let mut child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut some = [0; 4096];
@@ -178,7 +165,7 @@ fn a_second_signal_forces_the_end() {
 fn totals_are_logged_regularly_and_only_when_they_change() {
     let text = ENDLESS.replace("events_per_second = 1000.0", "events_per_second = 0.0\ncount = 3");
     let text = format!("{text}\n[[pipelines.sources]]\ntype = \"stdin\"\n");
-    let place = Place::new(&[("pipelines.toml", &text)]);
+    let place = Place::new().with("pipelines.toml", &text);
     let args = ["--logging.status_interval", "50ms"];
     let mut command = place.command(&args);
     let mut child =
@@ -199,7 +186,7 @@ fn totals_are_logged_regularly_and_only_when_they_change() {
 #[test]
 fn logs_go_where_they_are_told_and_nowhere_else() {
     let text = ENDLESS.replace("events_per_second = 1000.0", "events_per_second = 0.0\ncount = 1");
-    let place = Place::new(&[("pipelines.toml", &text)]);
+    let place = Place::new().with("pipelines.toml", &text);
     let run = place.run(&["--logging.output", "none"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     let run = place.run(&["--logging.level", "warn"]);
@@ -223,7 +210,7 @@ fn logs_go_where_they_are_told_and_nowhere_else() {
 fn a_taken_port_is_69_with_a_way_out() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let place = Place::new(&[("pipelines.toml", ENDLESS)]);
+    let place = Place::new().with("pipelines.toml", ENDLESS);
     let run = place.run(&["--server.enabled=true", "--server.listen", &address]);
     assert_eq!(run.code, 69);
     assert!(run.stderr.contains("hint: another weir may be running"), "{}", run.stderr);

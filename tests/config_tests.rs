@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cli_support;
+mod support;
 
-use cli_support::Place;
 use serde_json::{Value, json};
+use support::weir::Place;
 
 const CONFIG: &str = r#"
 [server]
@@ -38,7 +38,7 @@ drops = [{ at = "app.filters.throttle", none = true }]
 
 #[test]
 fn a_test_that_passes_is_a_line() {
-    let place = Place::new(&[("pipelines.toml", CONFIG)]);
+    let place = Place::new().with("pipelines.toml", CONFIG);
     let run = place.run(&["test"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     assert_eq!(run.stdout, "ok    errors are written as JSON  (pipelines.toml:14:1)\n1 test passed\n");
@@ -49,7 +49,7 @@ fn a_test_that_passes_is_a_line() {
 
 #[test]
 fn a_test_that_fails_shows_both_sides_and_every_stage() {
-    let place = Place::new(&[("pipelines.toml", &format!("{CONFIG}{FAILING}"))]);
+    let place = Place::new().with("pipelines.toml", format!("{CONFIG}{FAILING}"));
     let run = place.run(&["test"]);
     assert_eq!((run.code, run.stderr.as_str()), (1, ""));
     insta::assert_snapshot!(run.stdout);
@@ -62,7 +62,7 @@ fn a_test_that_fails_shows_both_sides_and_every_stage() {
 
 #[test]
 fn programs_get_json_and_junit() {
-    let place = Place::new(&[("pipelines.toml", &format!("{CONFIG}{FAILING}"))]);
+    let place = Place::new().with("pipelines.toml", format!("{CONFIG}{FAILING}"));
     let run = place.run(&["test", "--format", "json"]);
     let found: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((run.code, &found["passed"], &found["failed"]), (1, &json!(1), &json!(1)));
@@ -81,7 +81,7 @@ fn programs_get_json_and_junit() {
 #[test]
 fn a_test_that_is_wrong_is_an_error_of_the_configuration_also_for_a_run() {
     let wrong = CONFIG.replace("app.sinks.file", "app.sinks.fiel").replace("json = [{", "jsn = [{");
-    let place = Place::new(&[("pipelines.toml", &wrong)]);
+    let place = Place::new().with("pipelines.toml", &wrong);
     for command in [&["test"][..], &["run"], &["check"]] {
         let run = place.run(command);
         assert_eq!(run.code, if command == ["check"] { 1 } else { 78 }, "{}", run.stderr);
@@ -89,7 +89,7 @@ fn a_test_that_is_wrong_is_an_error_of_the_configuration_also_for_a_run() {
             assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
         }
     }
-    let place = Place::new(&[("pipelines.toml", &CONFIG.replace("app.sinks.file", "app.sinks.fiel"))]);
+    let place = Place::new().with("pipelines.toml", CONFIG.replace("app.sinks.file", "app.sinks.fiel"));
     let run = place.run(&["test"]);
     assert_eq!(run.code, 78);
     for expected in [
@@ -110,12 +110,11 @@ name = "a sample"
 inputs = [{ at = "app", file = "samples/in.log" }]
 outputs = [{ at = "app.sinks.0", file = "samples/out.log" }, { at = "app.sinks.1", json = [{ source = "in.log" }] }]
 "#;
-    let place = Place::new(&[
-        ("conf/a.toml", CONFIG),
-        ("conf/b.toml", tests),
-        ("conf/samples/in.log", "ERROR a\r\nDEBUG b\nINFO c"),
-        ("conf/samples/out.log", "ERROR a\nINFO c\n"),
-    ]);
+    let place = Place::new()
+        .with("conf/a.toml", CONFIG)
+        .with("conf/b.toml", tests)
+        .with("conf/samples/in.log", "ERROR a\r\nDEBUG b\nINFO c")
+        .with("conf/samples/out.log", "ERROR a\nINFO c\n");
     let run = place.run(&["test", "-c", "conf"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{}", run.stdout);
     std::fs::remove_file(place.path("conf/samples/in.log")).unwrap();
@@ -130,11 +129,11 @@ outputs = [{ at = "app.sinks.0", file = "samples/out.log" }, { at = "app.sinks.1
 
 #[test]
 fn no_test_is_said() {
-    let place = Place::new(&[("pipelines.toml", CONFIG.split("[[tests]]").next().unwrap())]);
+    let place = Place::new().with("pipelines.toml", CONFIG.split("[[tests]]").next().unwrap());
     let run = place.run(&["test"]);
     assert_eq!(run.code, 66);
     assert!(run.stderr.starts_with("error: no tests in pipelines.toml\n  hint: add one"), "{}", run.stderr);
-    let place = Place::new(&[("pipelines.toml", CONFIG)]);
+    let place = Place::new().with("pipelines.toml", CONFIG);
     let run = place.run(&["test", "--filter", "zzz"]);
     assert_eq!(run.code, 66);
     assert!(run.stderr.contains("there is `errors are written as JSON`"), "{}", run.stderr);

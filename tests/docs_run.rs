@@ -8,53 +8,18 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
-mod cli_support;
+mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use cli_support::{Place, finish, free_port};
+use support::docs::{blocks, page};
+use support::weir::{Place, finish};
+use support::{free_port, installed, skip};
 
 /// Ends what a block prints; no block prints it itself.
 const MARK: &str = "-- end of a block --";
-
-/// The `sh` blocks of a text, each with the `output` block behind it.
-fn blocks(text: &str) -> Vec<(String, String)> {
-    let mut blocks: Vec<(String, String)> = Vec::new();
-    let mut lines = text.split_inclusive('\n');
-    while let Some(line) = lines.next() {
-        let kind = line.trim_end();
-        if !kind.starts_with("```") {
-            continue;
-        }
-        let body: String = lines.by_ref().take_while(|line| line.trim_end() != "```").collect();
-        match kind {
-            "```sh" => blocks.push((body, String::new())),
-            "```output" => blocks.last_mut().unwrap().1 = body,
-            // What is shown only: parts of configurations.
-            "```toml" | "```text" | "```nginx" => {}
-            _ => panic!("unknown block {kind}"),
-        }
-    }
-    blocks
-}
-
-/// A file of the documentation.
-fn docs(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
-}
-
-/// Whether a program is there; says so when it is not.
-fn has(program: &str, test: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    if !there {
-        let all = std::env::var_os("WEIR_REQUIRE_ALL").is_some_and(|v| v == "1");
-        assert!(!all, "{test} is required: {program} is not installed");
-        println!("SKIP {test}: {program} is not installed");
-    }
-    there
-}
 
 /// Ports that the documentation names; each becomes a free one.
 const PORTS: [&str; 5] = ["8080", "8081", "8443", "5170", "5514"];
@@ -62,10 +27,10 @@ const PORTS: [&str; 5] = ["8080", "8081", "8443", "5170", "5514"];
 /// Runs the shell blocks of a page as one script, in a directory of its own where no configuration lies about, and
 /// compares what each prints.
 fn run_page(name: &str, blocks_min: usize, programs: &[&str]) {
-    if !programs.iter().all(|program| has(program, name)) {
-        return;
+    if let Some(program) = programs.iter().find(|program| !installed(program)) {
+        return skip(name, &format!("{program} is not installed"));
     }
-    let text = docs(name);
+    let text = page(name);
     let mut blocks = blocks(&text);
     assert!(blocks.len() >= blocks_min, "the walk-through is gone");
     let ports = PORTS.map(|port| (port, free_port().to_string()));
@@ -76,7 +41,7 @@ fn run_page(name: &str, blocks_min: usize, programs: &[&str]) {
     // Whatever goes wrong, nothing is left behind, and nothing waits for ever.
     let script =
         format!("trap 'kill $weir_pid $central_pid' EXIT\nweir_pid= central_pid=\n{body}trap - EXIT\n");
-    let place = Place::new(&[]);
+    let place = Place::new();
     let binary = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap().display().to_string();
     let mut command = Command::new("timeout");
     command.args(["50", "sh", "-c", &script]).current_dir(place.path("")).stdin(Stdio::null());
@@ -183,17 +148,17 @@ impl Drop for Ending {
 
 #[test]
 fn the_python_client_goes_on_after_a_crash() {
-    if !has("python3", "the_python_client_goes_on_after_a_crash") {
-        return;
+    if !installed("python3") {
+        return skip("the_python_client_goes_on_after_a_crash", "python3 is not installed");
     }
     let port = free_port().to_string();
-    let place = Place::new(&[("weir.toml", TICKING)]);
+    let place = Place::new().with("weir.toml", TICKING);
     let listen = format!("127.0.0.1:{port}");
     let weir = || {
         let mut command = place.command(&["run", "-c", "weir.toml", "--server.listen", &listen]);
         Ending(command.stderr(Stdio::null()).spawn().unwrap())
     };
-    let text = docs("STREAMING.md");
+    let text = page("STREAMING.md");
     let code = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let first = weir();
     // It ends by itself, should the test wait in vain.

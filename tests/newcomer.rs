@@ -53,15 +53,6 @@ fn watch(weir: &Weir, target: &str, headers: &[(&str, &str)], count: usize) -> V
     lines.take(count).map(Result::unwrap).collect()
 }
 
-/// The demo on a port of its own.
-fn demo(place: &Place) -> Weir {
-    let port = free_port();
-    place.spawn(
-        place.command(&["demo", "--server.listen", &format!("127.0.0.1:{port}")]).stdout(Stdio::null()),
-        port,
-    )
-}
-
 #[test]
 fn the_demo_answers_within_a_second_of_its_start() {
     shown("cargo run --release -- demo");
@@ -69,7 +60,7 @@ fn the_demo_answers_within_a_second_of_its_start() {
     let best = (0..3).map(|_| {
         let place = Place::new();
         let started = clock::now();
-        let mut weir = demo(&place);
+        let mut weir = place.demo();
         weir.wait_ready();
         let mut stream = weir.stream("/app/stream?tail=1");
         assert!(!stream.row().message().is_empty());
@@ -82,7 +73,7 @@ fn the_demo_answers_within_a_second_of_its_start() {
 #[test]
 fn the_demo_is_watched_as_the_readme_says() {
     let place = Place::new();
-    let mut weir = demo(&place);
+    let mut weir = place.demo();
     weir.wait_ready();
     let page = weir.wait_listening("/", 200);
     assert!(page.to_ascii_lowercase().contains("<!doctype html>"), "{page}");

@@ -8,7 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cli_support;
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use cli_support::{Place, signal, wait};
 use logweir::base::clock;
+use support::signal;
+use support::weir::{Place, wait};
 
 /// How long the output may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,7 +105,7 @@ struct Trial {
 
 impl Trial {
     fn new() -> Trial {
-        let place = Place::new(&[]);
+        let place = Place::new();
         let dir = place.path("").to_str().unwrap().trim_end_matches('/').to_owned();
         Trial { place, dir }
     }

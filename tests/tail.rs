@@ -7,7 +7,7 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
-mod cli_support;
+mod support;
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,10 +16,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use cli_support::{Place, Run, finish, free_port, signal, wait};
+use support::weir::{Place, Weir, finish, wait};
+use support::{PATIENCE, free_port, installed, skip};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/real");
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A `weir tail` that goes on, and the lines it has printed; it is killed with the test.
 struct Tail {
@@ -105,20 +105,9 @@ fn without_colors(text: &str) -> String {
     plain
 }
 
-fn piped(place: &Place, args: &[&str], input: &[u8]) -> Run {
-    let mut command = place.command(args);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
-    let feeding = std::thread::spawn(move || stdin.write_all(&input).ok());
-    let run = wait(child);
-    feeding.join().unwrap();
-    run
-}
-
 #[test]
 fn the_last_lines_as_tail_shows_them_and_then_what_is_new() {
-    let place = Place::new(&[("app.log", "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12 partial")]);
+    let place = Place::new().with("app.log", "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12 partial");
     let log = place.path("app.log");
     assert_eq!(
         place.run(&["tail", "--no-follow", "app.log"]).stdout,
@@ -136,7 +125,7 @@ fn the_last_lines_as_tail_shows_them_and_then_what_is_new() {
 
 #[test]
 fn files_are_followed_through_rotation_truncation_and_late_arrival() {
-    let place = Place::new(&[("logs/app.log", "old\n")]);
+    let place = Place::new().with("logs/app.log", "old\n");
     let log = place.path("logs/app.log");
     let tail = Tail::start(&mut place.command(&["tail", "-n", "1", "logs/*.log"]));
     tail.expect(&["old"]);
@@ -159,7 +148,7 @@ fn files_are_followed_through_rotation_truncation_and_late_arrival() {
 
 #[test]
 fn nothing_between_what_is_there_and_what_comes_is_lost_or_repeated() {
-    let place = Place::new(&[("a.log", ""), ("b.log", "")]);
+    let place = Place::new().with("a.log", "").with("b.log", "");
     let (path, stop) = (place.path("a.log"), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let stopped = stop.clone();
     let writer = std::thread::spawn(move || {
@@ -186,7 +175,7 @@ fn nothing_between_what_is_there_and_what_comes_is_lost_or_repeated() {
 
 #[test]
 fn pipes_end_and_pass_byte_for_byte() {
-    let place = Place::new(&[]);
+    let place = Place::new();
     for input in [&b""[..], b"a\nb\r\n\n\xff\x00\x1b[31mx", b"no end"] {
         let mut command = place.command(&["tail"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -196,9 +185,9 @@ fn pipes_end_and_pass_byte_for_byte() {
         assert_eq!((&output.stdout[..], output.status.code()), (input, Some(0)));
     }
     let many: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
-    assert_eq!(piped(&place, &["tail", "-"], many.as_bytes()).stdout, many);
-    assert_eq!(piped(&place, &["tail", "-n", "2"], many.as_bytes()).stdout, "line 49998\nline 49999\n");
-    assert_eq!(piped(&place, &["tail", "-q", "49998"], many.as_bytes()).stdout, "line 49998\n");
+    assert_eq!(place.piped(&["tail", "-"], many.as_bytes()).stdout, many);
+    assert_eq!(place.piped(&["tail", "-n", "2"], many.as_bytes()).stdout, "line 49998\nline 49999\n");
+    assert_eq!(place.piped(&["tail", "-q", "49998"], many.as_bytes()).stdout, "line 49998\n");
     if Path::new("/proc/self/status").exists() {
         let run = place.run(&["tail", "-i", "^Pid", "/proc/self/status"]);
         assert_eq!((run.stdout.lines().count(), run.code), (1, 0), "what says that it is empty and is not");
@@ -222,7 +211,7 @@ java.lang.IllegalStateException: no\n\
 \tat com.example.App.run(App.java:7)\n\
 2026-11-21 10:00:02 WARN careful user=ann\n\
 2026-11-21 10:00:03 INFO done\n";
-    let place = Place::new(&[("app.log", log)]);
+    let place = Place::new().with("app.log", log);
     let shown = |args: &[&str]| {
         let run = place.run(&[&["tail", "--no-follow", "app.log"], args].concat());
         assert_eq!((run.code, &*run.stderr), (0, ""), "{args:?}");
@@ -254,7 +243,7 @@ fn inputs_are_merged_in_the_order_of_time() {
             _ => c.push_str(&line(n)),
         }
     }
-    let place = Place::new(&[("a.log", &a), ("b.log", &b), ("c.log", &c)]);
+    let place = Place::new().with("a.log", &a).with("b.log", &b).with("c.log", &c);
     let mut gz = Command::new("gzip");
     assert!(gz.arg(place.path("c.log")).status().unwrap().success());
     let run = place.run(&["tail", "--no-follow", "-n", "all", "a.log", "b.log", "c.log.gz"]);
@@ -271,10 +260,12 @@ fn inputs_are_merged_in_the_order_of_time() {
 
 #[test]
 fn colors_json_and_labels_are_for_whom_they_are_asked_for() {
-    let place = Place::new(&[
-        ("app.log", "{\"level\":\"error\",\"msg\":\"it broke\",\"a\":{\"b\":1},\"evil\":\"\\u001b[2J\"}\n"),
-        ("web.log", "10.0.0.1 \u{1b}]0;title\u{7} GET\n"),
-    ]);
+    let place = Place::new()
+        .with(
+            "app.log",
+            "{\"level\":\"error\",\"msg\":\"it broke\",\"a\":{\"b\":1},\"evil\":\"\\u001b[2J\"}\n",
+        )
+        .with("web.log", "10.0.0.1 \u{1b}]0;title\u{7} GET\n");
     let run = |args: &[&str]| place.run(&[&["tail", "--no-follow"], args].concat()).stdout;
     assert_eq!(run(&["-o", "pretty", "app.log"]), "ERROR it broke a.b=1 evil=\\x1b[2J\n");
     assert_eq!(run(&["app.log"]), std::fs::read_to_string(place.path("app.log")).unwrap());
@@ -299,13 +290,10 @@ fn colors_json_and_labels_are_for_whom_they_are_asked_for() {
 
 #[test]
 fn a_terminal_gets_colors_and_nothing_that_steers_it() {
-    if Command::new("script").arg("--version").output().is_err() {
-        let all = std::env::var_os("WEIR_REQUIRE_ALL").is_some_and(|v| v == "1");
-        assert!(!all, "a_terminal_gets_colors: script is required");
-        println!("SKIP a_terminal_gets_colors_and_nothing_that_steers_it: script is not installed");
-        return;
+    if !installed("script") {
+        return skip("a_terminal_gets_colors_and_nothing_that_steers_it", "script is not installed");
     }
-    let place = Place::new(&[("app.log", "2026-11-21 10:00:00 ERROR \u{1b}[2J\u{1b}]0;x\u{7} end\n")]);
+    let place = Place::new().with("app.log", "2026-11-21 10:00:00 ERROR \u{1b}[2J\u{1b}]0;x\u{7} end\n");
     let on_terminal = |args: &str, no_color: bool| {
         let line = format!("{} tail --no-follow app.log {args}", env!("CARGO_BIN_EXE_weir"));
         let mut command = Command::new("script");
@@ -329,7 +317,7 @@ fn a_terminal_gets_colors_and_nothing_that_steers_it() {
 #[test]
 fn readers_that_go_end_it_quietly() {
     let many: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
-    let place = Place::new(&[("app.log", &many)]);
+    let place = Place::new().with("app.log", &many);
     for output in ["raw", "json", "pretty"] {
         let mut command = place.command(&["tail", "--no-follow", "-n", "all", "-o", output, "app.log"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -347,7 +335,7 @@ fn readers_that_go_end_it_quietly() {
 
 #[test]
 fn what_cannot_be_shown_is_said_with_a_way_out() {
-    let place = Place::new(&[("app.log", "x\n")]);
+    let place = Place::new().with("app.log", "x\n");
     let port = free_port();
     for (args, code, said) in [
         (&["ap.log"][..], 66, "did you mean `app.log`?"),
@@ -380,27 +368,13 @@ sources = [{ type = "file", path = "web.log" }]
 sinks = [{ type = "http" }]
 "#;
 
-struct Weir(Child);
-
-impl Drop for Weir {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 /// A weir that is ready.
 fn weir(place: &Place, port: u16) -> Weir {
     let listen = format!("127.0.0.1:{port}");
     let mut command = place.command(&["run", "-c", "weir.toml", "--server.listen", &listen]);
-    let weir = Weir(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
-    for _ in 0..400 {
-        if place.run(&["health", &listen]).code == 0 {
-            return weir;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("it never became ready");
+    let mut weir = place.spawn(command.stdout(Stdio::null()), port);
+    weir.wait_ready();
+    weir
 }
 
 fn numbered(range: std::ops::Range<u32>) -> String {
@@ -409,7 +383,7 @@ fn numbered(range: std::ops::Range<u32>) -> String {
 
 #[test]
 fn a_stream_goes_on_where_it_was_when_its_weir_comes_back() {
-    let place = Place::new(&[("weir.toml", CONFIG), ("app.log", &numbered(0..20)), ("web.log", "")]);
+    let place = Place::new().with("weir.toml", CONFIG).with("app.log", numbered(0..20)).with("web.log", "");
     let (port, log) = (free_port(), place.path("app.log"));
     let first = weir(&place, port);
     let url = format!("localhost:{port}/app");
@@ -419,16 +393,14 @@ fn a_stream_goes_on_where_it_was_when_its_weir_comes_back() {
     append(&log, &numbered(20..30));
     expect(20..30);
     // Stopped in order, it knows what it has delivered: what comes meanwhile is read by the next one.
-    signal(first.0.id(), "TERM");
+    first.stop();
     tail.expect_told("trying again");
     append(&log, &numbered(30..40));
-    drop(first);
     let second = weir(&place, port);
     tail.expect_told("connected again");
     append(&log, &numbered(40..50));
     expect(30..50);
     // Killed, so that nobody says goodbye. It may read again what it had read a moment before, but nothing is missing.
-    signal(second.0.id(), "KILL");
     drop(second);
     tail.expect_told("trying again");
     append(&log, &numbered(50..60));
@@ -443,14 +415,13 @@ fn a_stream_goes_on_where_it_was_when_its_weir_comes_back() {
 
 #[test]
 fn streams_are_chosen_there_and_shown_here() {
-    let place = Place::new(&[
-        ("weir.toml", CONFIG),
-        ("app.log", "2026-11-21 10:00:00 INFO one\n2026-11-21 10:00:02 ERROR three\n"),
-        (
+    let place = Place::new()
+        .with("weir.toml", CONFIG)
+        .with("app.log", "2026-11-21 10:00:00 INFO one\n2026-11-21 10:00:02 ERROR three\n")
+        .with(
             "web.log",
             "{\"time\":\"2026-11-21T10:00:01Z\",\"level\":\"warn\",\"msg\":\"two\",\"path\":\"/x\"}\n",
-        ),
-    ]);
+        );
     let port = free_port();
     let weir = weir(&place, port);
     let run = |args: &[&str]| {
@@ -510,12 +481,9 @@ fn streams_are_chosen_there_and_shown_here() {
 fn logs_of_real_systems_are_shown_whole() {
     let dir = Path::new(SAMPLES);
     if !dir.is_dir() {
-        let all = std::env::var_os("WEIR_REQUIRE_ALL").is_some_and(|v| v == "1");
-        assert!(!all, "logs_of_real_systems_are_shown_whole: the samples are required");
-        println!("SKIP logs_of_real_systems_are_shown_whole: {SAMPLES} is not there");
-        return;
+        return skip("logs_of_real_systems_are_shown_whole", "the samples are not there");
     }
-    let place = Place::new(&[]);
+    let place = Place::new();
     let mut files: Vec<PathBuf> = dir.read_dir().unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "log"));
     for path in files {

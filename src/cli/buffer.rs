@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::args::BufferCommand;
 use super::config_source::ConfigSource;
 use super::exit::{Exit, Failure};
-use super::run;
+use super::state_dir::state_directory;
 use super::terminal;
 use crate::base::units::ByteCount;
 use crate::config::Diagnostics;
@@ -72,7 +72,7 @@ fn state_dir(files: &ConfigSource) -> Result<PathBuf, Failure> {
     let mut findings = Diagnostics::new();
     let Some(loaded) = files.load(&mut findings)? else { return Err(Failure::config(findings)) };
     let told = loaded.tree.get("state_dir").and_then(crate::config::Node::as_str);
-    Ok(run::state_directory(told, files.environment()))
+    Ok(state_directory(told, files.environment()))
 }
 
 fn find(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {

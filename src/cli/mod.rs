@@ -26,6 +26,7 @@ pub mod reload;
 pub mod run;
 pub mod service;
 pub mod signals;
+pub mod state_dir;
 pub mod status_line;
 pub mod status_table;
 pub mod subcommands;

@@ -1,7 +1,7 @@
 //! `weir run` and `weir demo`: from a loaded configuration to a running process and its exit code. The runtime is
 //! started only here; everything before it is plain code that can fail with a message.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::banner::{Banner, Live};
@@ -12,13 +12,13 @@ use super::logging::{self, LogFile};
 use super::reload::{self, Watched};
 use super::service::Supervisor;
 use super::signals::Signals;
+use super::state_dir::StateDir;
 use super::status_line;
 use super::terminal::{self, Terminal};
-use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
-use crate::config::{Diagnostics, Environment, Node};
-use crate::engine::{self, Plan, Reloads, Services};
+use crate::config::{Diagnostics, Node};
+use crate::engine::{self, Plan, Reloads, RunReport, Services, StartError, Started};
 use crate::flow::{Board, ExitStatusSlot, OutputClosed, ReopenSignal, SecretSource, Shared};
 use crate::net::CorsOrigins;
 use crate::web;
@@ -128,15 +128,7 @@ async fn drive(
         serve: Box::new(move |entrance, shutdown| web::serve(entrance, served, policy, shutdown)),
         load,
     };
-    let ended = engine::run(plan, services, shutdown, |started| {
-        let count = started.pipelines.len();
-        tracing::info!("started, {count} pipeline{}", if count == 1 { "" } else { "s" });
-        supervisor.ready();
-        if let Some(banner) = banner {
-            terminal::complain(&banner.text(started));
-        }
-    })
-    .await;
+    let ended = engine::run(plan, services, shutdown, |started| announce(started, &supervisor, banner)).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     control_stop.drain();
     if let Some(controlling) = controlling {
@@ -144,11 +136,28 @@ async fn drive(
         controlling.await.ok();
     }
     drop(control);
-    let report = ended.map_err(|e| {
-        let failure = Failure::new(Exit(e.exit_code), e.message);
-        if let Some(hint) = e.hint { failure.hint(hint) } else { failure }
-    })?;
+    let report = ended.map_err(not_started)?;
     let program = shared.get::<ExitStatusSlot>().get().filter(|_| mode == Mode::Quick);
+    Ok(conclude(&report, program))
+}
+
+/// Tells the log, who supervises weir, and who looks at the terminal.
+fn announce(started: &Started, supervisor: &Supervisor, banner: Option<Banner>) {
+    let count = started.pipelines.len();
+    tracing::info!("started, {count} pipeline{}", if count == 1 { "" } else { "s" });
+    supervisor.ready();
+    if let Some(banner) = banner {
+        terminal::complain(&banner.text(started));
+    }
+}
+
+fn not_started(error: StartError) -> Failure {
+    let failure = Failure::new(Exit(error.exit_code), error.message);
+    if let Some(hint) = error.hint { failure.hint(hint) } else { failure }
+}
+
+/// Says how a run ended, and what its exit code is; a program that was run along with it has one of its own.
+fn conclude(report: &RunReport, program: Option<i32>) -> Exit {
     let lost = report.undelivered_events;
     // A component that hangs in a system call cannot even say what it had in hand.
     let incomplete = lost > 0 || (report.forced && report.kept_events == 0);
@@ -165,13 +174,13 @@ async fn drive(
     } else {
         tracing::error!("stopped with components down: {}", report.failed.join("; "));
     }
-    Ok(match program {
+    match program {
         // As the system does, the lowest eight bits.
         Some(code) => Exit((code & 0xff) as u8),
         None if incomplete => Exit::IO,
         None if !report.failed.is_empty() => Exit::UNAVAILABLE,
         None => Exit::OK,
-    })
+    }
 }
 
 /// Allows as many open files and clients as the administrator does: the soft limit of 1,024 is a default of another
@@ -198,78 +207,4 @@ fn remembers(tree: &Node) -> bool {
     let mut sinks = items(tree, "pipelines").into_iter().flat_map(|pipeline| items(&pipeline, "sinks"));
     kinds.any(|kind| ["file", "directory"].contains(&kind.as_str()))
         || sinks.any(|s| s.get("buffer").and_then(|b| b.get("type")).and_then(Node::as_str) == Some("disk"))
-}
-
-/// The state directory of a run from files.
-pub fn state_directory(configured: Option<&str>, environment: &Environment) -> PathBuf {
-    StateDir::choose(configured, Mode::Files, environment).path
-}
-
-/// Where state survives restarts.
-struct StateDir {
-    path: PathBuf,
-    /// Whether it is for this run alone.
-    passing: bool,
-}
-
-impl StateDir {
-    /// As configured, or the usual place. A quick run has its own that goes with it: it reads its files from the
-    /// start, and two of them do not get in each other's way. Nothing is created here.
-    fn choose(configured: Option<&str>, mode: Mode, environment: &Environment) -> StateDir {
-        let variable = |name| environment.get(name).filter(|value| !value.is_empty());
-        if let Some(path) = configured {
-            return StateDir { path: path.into(), passing: false };
-        }
-        if mode != Mode::Files {
-            let dir = variable("TMPDIR").unwrap_or("/tmp");
-            let name = format!("weir-{:016x}", Rng::from_entropy().next_u64());
-            return StateDir { path: Path::new(dir).join(name), passing: true };
-        }
-        let home = || variable("HOME").map(|home| Path::new(home).join(".local/state"));
-        let path = if rustix::process::geteuid().is_root() {
-            PathBuf::from("/var/lib/weir")
-        } else {
-            let base = variable("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
-            base.map_or_else(|| PathBuf::from("/var/lib/weir"), |base| base.join("weir"))
-        };
-        StateDir { path, passing: false }
-    }
-
-    /// Makes the directory, so that a start without it fails at once and not again and again.
-    fn prepare(&self) -> Result<(), Failure> {
-        use rustix::fs::{Access, access};
-        if self.passing {
-            return Ok(());
-        }
-        let writable = std::fs::create_dir_all(&self.path)
-            .and_then(|()| Ok(access(&self.path, Access::WRITE_OK | Access::EXEC_OK)?));
-        writable.map_err(|e| {
-            let path = self.path.display();
-            Failure::new(Exit::CANNOT_CREATE, format!("cannot use the state directory {path}: {e}"))
-                .hint("set `state_dir` to a directory that weir may write to")
-        })
-    }
-
-    fn clean(&self) {
-        if self.passing {
-            // Most runs never create it.
-            std::fs::remove_dir_all(&self.path).ok();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_lives_where_it_was_told_and_a_quick_run_leaves_none() {
-        let environment = Environment::from_pairs([("TMPDIR", "/t"), ("XDG_STATE_HOME", "/s")]);
-        let chosen = StateDir::choose(Some("/x"), Mode::Quick, &environment);
-        assert_eq!((chosen.path.to_str(), chosen.passing), (Some("/x"), false));
-        let quick = StateDir::choose(None, Mode::Quick, &environment);
-        assert!(quick.path.starts_with("/t") && quick.passing);
-        assert_ne!(quick.path, StateDir::choose(None, Mode::Quick, &environment).path);
-        assert!(!StateDir::choose(None, Mode::Files, &environment).passing);
-    }
 }

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use bytes::Bytes;
 
 use super::framing::{Framed, Framer, FramingError, Oversize, Scheme};
-use super::lines::count_oversize;
-use crate::base::clock;
-use crate::batch::{Arena, Batch, Chunk, ChunkPool, Origin, Receipt, Timestamp};
+use super::lines::{batch_of, count_oversize};
+use crate::batch::{Batch, Chunk, ChunkPool, Origin};
 use crate::config::choices;
 use crate::flow::Meter;
 
@@ -231,7 +230,7 @@ impl FrameReader {
         if cut || (!in_order && !framed.spans.is_empty()) {
             meter.cut(1);
         }
-        self.arena(rest, framed)
+        batch_of(rest, framed, &self.origin)
     }
 
     fn batch(&self, framed: Framed, chunk: Chunk) -> Option<Batch> {
@@ -244,16 +243,7 @@ impl FrameReader {
         } else {
             chunk.freeze(framed.consumed)
         };
-        self.arena(text, framed)
-    }
-
-    fn arena(&self, text: Bytes, framed: Framed) -> Option<Batch> {
-        if framed.spans.is_empty() {
-            return None;
-        }
-        let received = Timestamp(clock::unix_nanos());
-        let arena = Arena::new(text, framed.spans, framed.framing, self.origin.clone(), received);
-        Some(Batch::new(arena, Receipt::none()))
+        batch_of(text, framed, &self.origin)
     }
 }
 

@@ -116,13 +116,18 @@ impl LineReader {
             std::mem::replace(&mut self.chunk, next).freeze(consumed)
         };
         (self.filled, self.scanned) = (rest, rest);
-        if framed.spans.is_empty() {
-            return None;
-        }
-        let received = Timestamp(clock::unix_nanos());
-        let arena = Arena::new(text, framed.spans, framed.framing, self.origin.clone(), received);
-        Some(Batch::new(arena, Receipt::none()))
+        batch_of(text, framed, &self.origin)
     }
+}
+
+/// The batch of a text's rows, received now, if there are any.
+pub(super) fn batch_of(text: Bytes, framed: Framed, origin: &Arc<Origin>) -> Option<Batch> {
+    if framed.spans.is_empty() {
+        return None;
+    }
+    let received = Timestamp(clock::unix_nanos());
+    let arena = Arena::new(text, framed.spans, framed.framing, origin.clone(), received);
+    Some(Batch::new(arena, Receipt::none()))
 }
 
 /// Counts lines that were longer than the limit: lost, or passed but not whole.

@@ -131,7 +131,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
         #[test]
         fn what_is_sent_is_framed_again_as_the_same_rows(
             lengths in proptest::collection::vec(prop_oneof![6 => 0usize..60, 1 => 9_000usize..12_000], 1..40),

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
         #[test]
         fn writes_what_encoding_gives(
             lengths in proptest::collection::vec(prop_oneof![4 => 0usize..200, 1 => 7_000usize..20_000], 0..60),

@@ -129,25 +129,16 @@ pub async fn run(
     // The configuration may be another than that of the last run.
     let unowned = super::reload::unowned(&engine);
     drop(task::spawn(async move { unowned.await.iter().for_each(|note| tracing::warn!("{note}")) }));
-    let Ended { forced, deadline } = drive(&mut engine, services.load, &shutdown, &board).await;
+    let ended = drive(&mut engine, services.load, &shutdown, &board).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
-    let timeout = engine.root.shutdown_timeout;
     server_stop.drain();
-    if let Some(serving) = serving {
-        let now = clock::now();
-        let end = deadline.unwrap_or(now + timeout).clamp(now + FAREWELL_MIN, now + FAREWELL_MAX);
-        let ended = async {
-            tokio::select! {
-                done = tokio::time::timeout_at(end, serving) => done.is_ok(),
-                () = shutdown.aborted(), if !forced => false,
-            }
-        };
-        if !ended.await {
-            server_stop.abort();
-        }
+    if let Some(serving) = serving
+        && !farewell(serving, &ended, engine.root.shutdown_timeout, &shutdown).await
+    {
+        server_stop.abort();
     }
     Ok(RunReport {
-        forced,
+        forced: ended.forced,
         undelivered_events: undelivered(&board),
         kept_events: kept(&board),
         failed: failures(&board).collect(),
@@ -159,6 +150,21 @@ struct Ended {
     forced: bool,
     /// By when they had to, if they were told to.
     deadline: Option<clock::Instant>,
+}
+
+/// Lets the server say goodbye to those who are connected; false if the time for it, or a second signal, came first.
+async fn farewell(
+    serving: tokio::task::JoinHandle<()>,
+    ended: &Ended,
+    timeout: Duration,
+    shutdown: &Shutdown,
+) -> bool {
+    let now = clock::now();
+    let end = ended.deadline.unwrap_or(now + timeout).clamp(now + FAREWELL_MIN, now + FAREWELL_MAX);
+    tokio::select! {
+        done = tokio::time::timeout_at(end, serving) => done.is_ok(),
+        () = shutdown.aborted(), if !ended.forced => false,
+    }
 }
 
 /// Keeps the pipelines going, reloads when asked, and ends them when told.

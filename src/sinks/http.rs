@@ -14,7 +14,7 @@ use crate::config::{
     AccessOptions, AuthOptions, FormatOptions, FormatType, Listen, TlsServerOptions, choices, defaults,
     options,
 };
-use crate::flow::{BuildCx, Component, Fault, Inlet, Meter, Sink, TaskCx};
+use crate::flow::{BuildCx, Component, Fault, Inlet, Sink, TaskCx};
 use crate::net::mount::{NothingElse, check_path};
 use crate::net::notes::HeartbeatStyle;
 use crate::net::ring::{Ring, RingBounds};
@@ -182,7 +182,7 @@ impl Sink for Http {
         let (Some(listen), Some(entrance)) = (&self.options.listen, &self.entrance) else {
             let attached = shared.mount_stream(stream, &self.stream_paths, &self.status_paths);
             cx.ready();
-            append_all(inlet, &ring, &cx.meter).await;
+            net::append_all(inlet, &ring, &cx.meter).await;
             drop(attached);
             return Ok(());
         };
@@ -194,34 +194,12 @@ impl Sink for Http {
         let others = Arc::new(NothingElse([&self.stream_paths[..], &self.status_paths[..]].concat()));
         let policy = cx.shared.get::<CorsOrigins>().policy();
         let served = net::serve(entrance, own, others, policy, ending.clone());
-        tokio::pin!(served);
-        let served = tokio::select! {
-            served = &mut served => served,
-            () = append_all(inlet, &ring, &cx.meter) => {
-                drop(attached);
-                if inlet.is_released() {
-                    // Another one accepts from now on; those who are connected read on from the ring.
-                    return Ok(());
-                }
-                ending.drain();
-                served.await
-            }
-        };
+        let served = net::append_and_serve(inlet, &ring, &cx.meter, served, attached, &ending).await;
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
 
     fn written(&self, batch: &Batch, pipeline: &Arc<str>) -> Vec<Vec<u8>> {
         self.format.each(batch, pipeline)
-    }
-}
-
-/// Moves every batch into the ring, and tells it what its buffer had to let go. A batch there is delivered: what a
-/// single subscriber misses is told to it alone.
-async fn append_all(inlet: &mut Inlet, ring: &Ring, meter: &Meter) {
-    while let Some(lease) = inlet.recv().await {
-        ring.lost(meter.snapshot().dropped_total());
-        ring.append(lease.batch());
-        lease.delivered();
     }
 }
 

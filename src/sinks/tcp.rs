@@ -130,26 +130,7 @@ impl Sink for Tcp {
         let ending = cx.shutdown.child();
         let stream = StreamRoute { site, ring: ring.clone(), meter, options };
         let served = net::serve_lines(entrance, stream, ending.clone());
-        let appended = async {
-            while let Some(lease) = inlet.recv().await {
-                ring.lost(cx.meter.snapshot().dropped_total());
-                ring.append(lease.batch());
-                lease.delivered();
-            }
-        };
-        tokio::pin!(served);
-        let served = tokio::select! {
-            served = &mut served => served,
-            () = appended => {
-                drop(attached);
-                if inlet.is_released() {
-                    // Another one accepts from now on; those who are connected read on from the ring.
-                    return Ok(());
-                }
-                ending.drain();
-                served.await
-            }
-        };
+        let served = net::append_and_serve(inlet, &ring, &cx.meter, served, attached, &ending).await;
         served.map_err(|e| Fault::retry(format!("cannot serve on {listen}: {e}")))
     }
 

@@ -4,14 +4,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::identity::{FileId, Fingerprint};
 use super::journal::{Checkpoint, Journal, encode};
 use crate::base::clock;
 use crate::batch::{Outcome, Receipt};
-use crate::flow::{Fault, TaskCx};
+use crate::flow::Fault;
 
 /// Least time between two writes: what `kill -9` can make a restart repeat.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
@@ -97,116 +97,8 @@ pub struct Ledger {
     looked: Option<SystemTime>,
 }
 
-/// The ledgers of the process, by name, so that a restarted source finds the one its receipts settle into.
-#[derive(Debug, Default)]
-struct Ledgers(Mutex<HashMap<String, Weak<Ledger>>>);
-
-/// The names of the checkpoints that the sources of the configuration write, found in
-/// [`Shared`](crate::flow::Shared). Others in the state directory belong to sources that are gone or were changed.
-#[derive(Debug, Default)]
-pub struct CheckpointNames(Mutex<HashSet<String>>);
-
-impl CheckpointNames {
-    /// Says which there are; called before their sources start.
-    pub fn set(&self, names: impl IntoIterator<Item = String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names.into_iter().collect();
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
-    }
-}
-
-/// A source's hold on its ledger; when it is dropped, the last receipt to settle writes the ledger.
-#[derive(Debug)]
-pub struct Session(Arc<Ledger>);
-
-impl std::ops::Deref for Session {
-    type Target = Arc<Ledger>;
-
-    fn deref(&self) -> &Arc<Ledger> {
-        &self.0
-    }
-}
-
-impl Session {
-    /// Opens the ledger `name` for the component `cx` is for, or joins the one whose receipts are still under way.
-    /// Where there is none of that name, one of the same pipeline that no source uses any more, and that knows a
-    /// file for which `reads` holds, is taken over and renamed: the source had other globs, or was named by its
-    /// position by an earlier version. Of two sources with one name the second goes by its position.
-    ///
-    /// # Errors
-    /// When the state directory cannot be used, or another process uses it.
-    pub fn open(cx: &TaskCx, name: &str, reads: impl Fn(&Path) -> bool) -> Result<Session, Fault> {
-        let ledgers = cx.shared.get::<Ledgers>();
-        let mut known = ledgers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, ledger| ledger.strong_count() > 0);
-        let taken = known.get(name).and_then(Weak::upgrade).is_some_and(|l| l.state().at_work);
-        let id = cx.site.id();
-        let name = if taken { &id } else { name };
-        let ledger = match known.get(name).and_then(Weak::upgrade) {
-            Some(ledger) => ledger,
-            None => match Session::succeed(cx, name, &known, reads) {
-                Some(ledger) => ledger,
-                None => Arc::new(Ledger::open(&cx.state_dir, name)?),
-            },
-        };
-        known.retain(|_, other| other.upgrade().is_none_or(|other| !Arc::ptr_eq(&other, &ledger)));
-        known.insert(name.to_owned(), Arc::downgrade(&ledger));
-        // Before anybody else asks whether it is in use.
-        ledger.start_work();
-        drop(known);
-        let session = Session(ledger);
-        // Only now that it counts as at work, so that an ending session does not let the lock go again.
-        session.journal().lock()?;
-        Ok(session)
-    }
-
-    /// The ledger that a source of this name takes over: one whose receipts are under way, or one on disk.
-    fn succeed(
-        cx: &TaskCx,
-        name: &str,
-        known: &HashMap<String, Weak<Ledger>>,
-        reads: impl Fn(&Path) -> bool,
-    ) -> Option<Arc<Ledger>> {
-        if cx.state_dir.as_os_str().is_empty() || Journal::exists(&cx.state_dir, name) {
-            return None;
-        }
-        let names = cx.shared.get::<CheckpointNames>();
-        let pipeline = format!("{}.", cx.site.pipeline);
-        for other in Journal::names(&cx.state_dir) {
-            if !other.starts_with(&pipeline) || names.contains(&other) {
-                continue;
-            }
-            let ledger = match known.get(&other).and_then(Weak::upgrade) {
-                Some(ledger) if ledger.state().at_work => continue,
-                Some(ledger) => ledger,
-                // In use elsewhere or unreadable: then it is none to take over.
-                None => match Ledger::open(&cx.state_dir, &other) {
-                    Ok(ledger) => Arc::new(ledger),
-                    Err(_) => continue,
-                },
-            };
-            let fits = ledger.state().entries.values().any(|e| reads(&e.checkpoint.path));
-            if fits && ledger.journal().rename(&cx.state_dir, name) {
-                tracing::info!(component = %cx.site.id(), "goes on with the checkpoints of {other}");
-                return Some(ledger);
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.at_work = false;
-        self.0.close_if_done(state);
-    }
-}
-
 impl Ledger {
-    fn open(state_dir: &Path, id: &str) -> Result<Ledger, Fault> {
+    pub(super) fn open(state_dir: &Path, id: &str) -> Result<Ledger, Fault> {
         let mut journal = Journal::open(state_dir, id)?;
         let loaded = journal.load()?;
         let (mut checkpoints, written) = loaded.map_or_else(Default::default, |(all, at)| (all, Some(at)));
@@ -222,7 +114,7 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn journal(&self) -> MutexGuard<'_, Journal> {
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -446,7 +338,18 @@ impl Ledger {
         }
     }
 
-    fn start_work(self: &Arc<Ledger>) {
+    /// Whether a source is at work.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.state().at_work
+    }
+
+    /// Whether it knows a file whose path is wanted.
+    pub(super) fn knows(&self, wanted: impl Fn(&Path) -> bool) -> bool {
+        self.state().entries.values().any(|entry| wanted(&entry.checkpoint.path))
+    }
+
+    /// A source begins: from now on what changes is written by a thread.
+    pub(super) fn start_work(self: &Arc<Ledger>) {
         let mut state = self.state();
         state.at_work = true;
         if std::mem::replace(&mut state.writer, true) {
@@ -461,6 +364,13 @@ impl Ledger {
             tracing::warn!("no thread for checkpoints: {e}; they are written at shutdown only");
             self.state().writer = false;
         }
+    }
+
+    /// The source has ended: the last receipt to settle writes the ledger.
+    pub(super) fn end_work(&self) {
+        let mut state = self.state();
+        state.at_work = false;
+        self.close_if_done(state);
     }
 
     /// The writer's thread: sleeps until something changed, and then for as long as writes are to be apart.

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::archive::Compression;
-use super::checkpoint::{ARCHIVE_DONE, Session};
+use super::checkpoint::ARCHIVE_DONE;
 use super::follow::{Followed, Read, stamp};
 use super::identity::{FileId, Fingerprint};
 use super::journal::Checkpoint;
 use super::options::Settings;
 use super::scan::Known;
+use super::session::Session;
 use super::text::{Rows, Until};
 use super::watch::Watch;
 use crate::base::clock::{self, Instant};

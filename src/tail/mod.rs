@@ -1,6 +1,6 @@
 //! Row 4: following files. One engine reads every file that a source's patterns match: [`paths`] finds them,
 //! [`identity`] tells them apart, [`follow`] reads one of them, [`engine`] takes turns among them, and
-//! [`checkpoint`] remembers on disk how far each was dealt with.
+//! [`checkpoint`] remembers on disk how far each was dealt with, for whom [`session`] says.
 
 pub mod archive;
 pub mod checkpoint;
@@ -13,13 +13,14 @@ pub mod options;
 pub mod paths;
 pub mod rotated;
 pub mod scan;
+pub mod session;
 pub mod text;
 pub mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::CheckpointNames;
 pub use engine::run;
 pub use options::{CHECKPOINTS, Joined, Settings, TailOptions};
 pub use paths::Patterns;
+pub use session::CheckpointNames;

@@ -4,7 +4,9 @@
 #![allow(clippy::print_stdout, reason = "a test that is left out says so where its results are read")]
 
 pub mod browser;
+pub mod control;
 pub mod curl;
+pub mod docs;
 pub mod http;
 pub mod ingest;
 pub mod nginx;

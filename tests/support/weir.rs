@@ -1,14 +1,15 @@
 //! One weir in a directory of its own: started with a configuration, watched, signalled, ended when dropped.
 
 use std::fs;
-use std::io::Read;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 
 use serde_json::Value;
 
 use super::http::{self, Stream};
-use super::{eventually, free_port, signal};
+use super::{PATIENCE, eventually, free_port, signal};
 
 /// A directory with files, where the binary is run.
 pub struct Place(tempfile::TempDir);
@@ -25,9 +26,9 @@ pub struct Weir {
 pub struct End {
     /// The exit code; -1 after a signal.
     pub code: i32,
-    /// Standard output, of a run that was waited for from its start.
+    /// Standard output, where it was a pipe.
     pub stdout: String,
-    /// Standard error.
+    /// Standard error, where it was a pipe.
     pub stderr: String,
 }
 
@@ -62,7 +63,6 @@ impl Place {
 
     /// Appends to a file.
     pub fn append(&self, name: &str, text: impl AsRef<[u8]>) {
-        use std::io::Write;
         let file = fs::OpenOptions::new().create(true).append(true).open(self.path(name));
         file.unwrap().write_all(text.as_ref()).unwrap();
     }
@@ -90,8 +90,20 @@ impl Place {
         finish(&mut self.command(args))
     }
 
-    /// Starts it with a configuration. `PORT` in the text becomes a free port, which the shared router listens on,
-    /// and `DIR` this directory.
+    /// Runs it to its end with this on its standard input.
+    pub fn piped(&self, args: &[&str], input: &[u8]) -> End {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+        // Beside the reading of what it writes, and it may end before it has read all.
+        let feeding = std::thread::spawn(move || stdin.write_all(&input).ok());
+        let end = wait(child);
+        feeding.join().unwrap();
+        end
+    }
+
+    /// Starts it with a configuration, in which `DIR` becomes this directory; the shared router listens on a free port.
     pub fn start(&self, config: &str) -> Weir {
         let port = free_port();
         let server = format!("state_dir = \"DIR/state\"\nserver.listen = \"127.0.0.1:{port}\"\n");
@@ -107,6 +119,13 @@ impl Place {
         let mut weir = self.start(config);
         weir.wait_ready();
         weir
+    }
+
+    /// Starts the demo, its shared router on a free port.
+    pub fn demo(&self) -> Weir {
+        let port = free_port();
+        let mut command = self.command(&["demo", "--server.listen", &format!("127.0.0.1:{port}")]);
+        self.spawn(command.stdout(Stdio::null()), port)
     }
 
     /// Starts a command that will listen on `port`, its standard error in a file.
@@ -203,19 +222,23 @@ impl Drop for Weir {
 
 /// Runs a command to its end; kills it when that does not come.
 pub fn finish(command: &mut Command) -> End {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (out, err) = (reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap()));
-    let mut weir = Weir { child, port: 0, errors: PathBuf::new() };
-    let code = weir.wait();
-    End { code, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+    wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).ok();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// Waits for the end of a child, reading what it writes to its pipes; kills it when that does not come.
+pub fn wait(child: Child) -> End {
+    let id = child.id();
+    let (ended, waiting) = std::sync::mpsc::sync_channel::<()>(1);
+    let guard = std::thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            signal(id, "KILL");
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    guard.join().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    End { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 fn code(status: ExitStatus) -> i32 {

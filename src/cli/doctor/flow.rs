@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::answer::Target;
+use super::body::Body;
 use super::cures::Fault;
 use super::reach::why;
 use super::report::Finding;
 use super::watch::{Seen, Until, watch};
-use super::wire::Body;
 
 /// The longest wait for a first event.
 const FIRST_MAX: Duration = Duration::from_secs(5);

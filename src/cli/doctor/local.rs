@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::report::{Finding, Report};
 use crate::cli::config_source::ConfigSource;
-use crate::cli::run::state_directory;
+use crate::cli::state_dir::state_directory;
 use crate::config::Diagnostics;
 use crate::engine::{self, Plan};
 

@@ -2,6 +2,7 @@
 //! and tells from what comes, and when, who is in the way. Without a URL it looks around on this machine.
 
 mod answer;
+mod body;
 mod cures;
 mod flow;
 mod local;

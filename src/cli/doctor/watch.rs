@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::wire::{Body, Piece};
+use super::body::{Body, Piece};
 use crate::base::clock;
 
 /// Signs of life closer together than this have waited for each other somewhere.

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::app::{App, Pane};
-use super::model::{Part, short, short_bytes, span};
+use super::model::Part;
+use super::numbers::{short, short_bytes, span};
 use super::theme::Theme;
 use super::{pane, table};
 use crate::base::clock::Instant;

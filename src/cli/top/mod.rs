@@ -4,6 +4,7 @@ mod app;
 mod draw;
 mod feed;
 mod model;
+mod numbers;
 mod pane;
 mod screen;
 mod table;

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::app::App;
-use super::model::{Part, Pipeline, Rate, short, short_bytes, span};
+use super::model::{Part, Pipeline, Rate};
+use super::numbers::{short, short_bytes, span};
 use super::theme::Theme;
 
 /// Characters of a bar.

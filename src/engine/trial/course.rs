@@ -85,14 +85,21 @@ pub(super) struct Course {
     origins: Vec<Arc<Origin>>,
     /// Whether some filter wants to be told that time passes.
     ticks: bool,
+    clock: clock::Simulation,
+    /// When the last input came, or would have come if nothing had held up the one before it.
+    due: clock::Instant,
+    /// Whether filters are being told of the time right now.
+    telling: bool,
 }
 
-/// How often filters are told the time at most while an input waits; a longer wait has longer steps.
+/// How often filters are told the time: at most this often while an input is waited for, and while one line waits for a
+/// limit. A longer wait has longer steps.
 const TICKS_MAX: u32 = 36_000;
+const LINE_TICKS_MAX: u32 = 100;
 const TICK: Duration = Duration::from_millis(100);
 
 impl Course {
-    pub(super) fn new(plan: &Plan) -> Course {
+    pub(super) fn new(plan: &Plan, clock: clock::Simulation) -> Course {
         let mut course = Course {
             stages: Vec::new(),
             work: Vec::new(),
@@ -101,6 +108,9 @@ impl Course {
             lines: HashMap::new(),
             origins: Vec::new(),
             ticks: false,
+            clock,
+            due: clock::now(),
+            telling: false,
         };
         for (pipeline, planned) in plan.pipelines.iter().enumerate() {
             let at = |spot| (Point { pipeline, spot }, &*planned.name);
@@ -189,7 +199,10 @@ impl Course {
             self.pass(stage, batch.clone());
         }
         let passed = match self.pipelines[pipeline].limit {
-            Some(limit) => self.pass(limit, batch),
+            Some(limit) => {
+                self.wait_for_limit(limit, &batch);
+                self.pass(limit, batch)
+            }
             None => SmallVec::from_iter([batch]),
         };
         passed.into_iter().for_each(|batch| self.chain(pipeline, 0, batch));
@@ -277,17 +290,43 @@ impl Course {
         }
     }
 
-    /// Lets time pass on the simulated clock.
-    pub(super) fn wait(&mut self, clock: &clock::Simulation, time: Duration) {
-        if !self.ticks || time.is_zero() {
-            return clock.advance(time);
+    /// Lets the time until the next input pass. What lines have waited for limits since the last one is part of it.
+    pub(super) fn wait(&mut self, time: Duration) {
+        self.due += time;
+        self.advance(self.due.saturating_duration_since(clock::now()), TICKS_MAX);
+    }
+
+    /// Under the policy `block` a line waits for the limit, whole microseconds, so that times stay legible.
+    fn wait_for_limit(&mut self, stage: usize, batch: &Batch) {
+        loop {
+            let Work::Limit(limit) = &mut self.work[stage] else { return };
+            let waits = limit.block && limit.event_bytes_max.is_none_or(|max| batch.bytes() <= max);
+            let Some(bucket) = limit.bucket.as_mut().filter(|_| waits) else { return };
+            if bucket.available(clock::now()) > 0 {
+                return;
+            }
+            // Without the nanosecond by which the bucket is on the safe side.
+            let micros = (bucket.wait_for(1).as_nanos() - 1).div_ceil(1000).max(1);
+            self.advance(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)), LINE_TICKS_MAX);
         }
-        let steps =
-            u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX).min(TICKS_MAX);
-        for _ in 0..steps {
-            clock.advance(time / steps);
+    }
+
+    /// Moves the simulated clock on in so many steps at most, telling filters at each.
+    fn advance(&mut self, time: Duration, steps_max: u32) {
+        // A line that a filter lets go may have to wait, too: then who is telling them already goes on to do so.
+        if !self.ticks || time.is_zero() || self.telling {
+            return self.clock.advance(time);
+        }
+        self.telling = true;
+        let steps = u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX);
+        let steps = steps.clamp(1, steps_max);
+        for step in 1..=steps {
+            // The last step takes what the division left over.
+            let part = time / steps;
+            self.clock.advance(if step == steps { time - part * (steps - 1) } else { part });
             self.release(|chain| chain.tick(clock::now()));
         }
+        self.telling = false;
     }
 
     /// The inputs have ended: filters let go what they hold.
@@ -350,14 +389,13 @@ fn lock(wired: &WiredChain) -> std::sync::MutexGuard<'_, crate::flow::Chain> {
     wired.chain.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// One event before the limit. The policy `block` delays events and loses none.
+/// One event before the limit. The policy `block` has delayed it and loses none.
 fn admit(limit: &mut RateLimit, batch: Batch) -> (SmallVec<[Batch; 2]>, Fate) {
     if limit.event_bytes_max.is_some_and(|max| batch.bytes() > max) {
         return (SmallVec::new(), Fate::Dropped(Reason::Oversize.as_str()));
     }
-    let block = limit.block;
-    let full = limit.bucket.as_mut().is_some_and(|bucket| !block && bucket.take_up_to(1, clock::now()) == 0);
-    if full {
+    let full = limit.bucket.as_mut().is_some_and(|bucket| bucket.take_up_to(1, clock::now()) == 0);
+    if full && !limit.block {
         return (SmallVec::new(), Fate::Dropped(Reason::RateLimit.as_str()));
     }
     (SmallVec::from_iter([batch]), Fate::Passed)

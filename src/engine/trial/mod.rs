@@ -60,10 +60,10 @@ pub struct Unreadable {
 pub fn run(plan: &Plan, trial: &Trial) -> Result<TrialReport, Unreadable> {
     rng::simulate(SEED);
     let clock = clock::Simulation::begin(trial.begins);
-    let mut course = Course::new(plan);
+    let mut course = Course::new(plan, clock);
     let mut lines = Vec::new();
     for input in &trial.inputs {
-        course.wait(&clock, input.after);
+        course.wait(input.after);
         let file = match &input.lines {
             Lines::File(path, _) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
             Lines::Inline(_) => None,

@@ -151,6 +151,30 @@ drops = [
 }
 
 #[test]
+fn a_limit_that_blocks_takes_the_time_that_its_lines_wait() {
+    let config = r#"
+[[pipelines]]
+name = "a"
+rate_limit = { events_per_second = 2, burst = 1, policy = "block" }
+sources = [{ type = "stdin" }]
+filters = [{ type = "throttle", events_per_second = 1, burst = 1 }]
+sinks = [{ type = "console", format = { type = "text", template = "{timestamp} {message}" } }]
+[[tests]]
+name = "t"
+now = "2026-11-21T10:00:00Z"
+inputs = [
+  { lines = ["a", "b", "c", "d"] },
+  { lines = ["e"], after = "3s" },
+]
+outputs = [
+  { at = "a.rate_limit", lines = ["a", "b", "c", "d", "e"] },
+  { lines = ["2026-11-21T10:00:00.000Z a", "2026-11-21T10:00:00.500Z c", "2026-11-21T10:00:03.000Z e"] },
+]
+drops = [{ lines = ["b", "d"], reason = "throttled" }]"#;
+    assert_eq!(differences(config).unwrap(), [[""; 0]]);
+}
+
+#[test]
 fn every_mistake_in_a_test_is_found_at_its_place() {
     let base = APP.split("[[tests]]").next().unwrap();
     let line = base.lines().count() + 1;

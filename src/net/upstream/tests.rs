@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proptest::prelude::{ProptestConfig, Strategy as _, any, prop_oneof, proptest};
+use proptest::prelude::{Strategy as _, any, prop_oneof, proptest};
 
 use super::*;
 
@@ -142,7 +142,6 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn work_goes_where_it_may(
         count in 1usize..5,
