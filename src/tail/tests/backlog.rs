@@ -35,9 +35,19 @@ async fn what_is_ahead_of_a_file_is_said_until_it_was_taken() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packed.write_all(numbered(0..1000).as_bytes()).unwrap();
     let packed = packed.finish().unwrap();
-    rig.append("c.log.gz", &packed);
-    // Its size, until it has settled and was read.
-    says(&running, (4 + packed.len() as u64, 3, 3)).await;
+    // Its size, as long as it cannot be read to its end.
+    let cut = packed.len() / 2;
+    rig.append("c.log.gz", &packed[..cut]);
+    says(&running, (4 + cut as u64, 3, 3)).await;
+    for _ in 0..1000 {
+        if running.meter.snapshot().errors > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(running.meter.snapshot().errors, 1);
+    says(&running, (4 + cut as u64, 3, 3)).await;
+    rig.append("c.log.gz", &packed[cut..]);
     running.lines(1000).await;
     says(&running, (4, 3, 3)).await;
     // What is shorter begins anew; what left is nobody's.
