@@ -2,6 +2,7 @@
 //! and everything that is lost goes through [`Meter::dropped`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
 
 use super::tap::TapPoint;
 
@@ -101,7 +102,20 @@ pub struct Meter {
     clients: AtomicU64,
     client_drops: AtomicU64,
     cut_events: AtomicU64,
+    lag: RwLock<Option<Lag>>,
     tap: TapPoint,
+}
+
+/// How far a source of files is behind them now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// Bytes that are in the files and were not taken yet, last lines without an end among them; compressed files count
+    /// with their size until they are read.
+    pub behind_bytes: u64,
+    /// Files that are followed.
+    pub files: u64,
+    /// Of those, how many have a descriptor.
+    pub open: u64,
 }
 
 impl Meter {
@@ -162,6 +176,11 @@ impl Meter {
         self.cut_events.fetch_add(events, Relaxed);
     }
 
+    /// How far it is behind its files; set by sources that follow files, whenever that changes.
+    pub fn lag(&self, lag: Lag) {
+        *self.lag.write().unwrap_or_else(PoisonError::into_inner) = Some(lag);
+    }
+
     /// What waits now, set by the component's queue.
     pub fn queued(&self, events: u64, bytes: u64) {
         self.queued_events.store(events, Relaxed);
@@ -213,6 +232,7 @@ impl Meter {
             clients: read(&self.clients),
             client_drops: read(&self.client_drops),
             cut_events: read(&self.cut_events),
+            lag: *self.lag.read().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }
@@ -241,6 +261,8 @@ pub struct MeterSnapshot {
     pub clients: u64,
     pub client_drops: u64,
     pub cut_events: u64,
+    /// Of sources that follow files.
+    pub lag: Option<Lag>,
 }
 
 impl MeterSnapshot {

@@ -38,7 +38,7 @@ pub use lease::Lease;
 pub use limit::TokenBucket;
 pub use links::{Link, Links};
 pub use memory::Memory;
-pub use meter::{Meter, MeterSnapshot, Reason};
+pub use meter::{Lag, Meter, MeterSnapshot, Reason};
 pub use outlet::{Branch, Course, Intake, Outlet, RateLimit};
 pub use query_option::QueryOption;
 pub use queue::{Bounds, Inlet, Queue, WhenFull};

@@ -108,6 +108,7 @@ async fn route(
         Some(Route::Stream(_)) => Purpose::Stream,
         None if path == MANY_PATH => Purpose::Stream,
         None if !own && server.handler.is_open(&path) => Purpose::Open,
+        None if !own && server.handler.is_shell(&path) => Purpose::Shell,
         _ => Purpose::Other,
     };
     let gate =
@@ -125,7 +126,7 @@ async fn route(
         };
         return Ok(Reply::Response(preflight(allow, cors.is_some())));
     }
-    if purpose == Purpose::Open && server.guard.wants_credentials() {
+    if identity.name().is_none() && server.guard.wants_credentials() {
         request.extensions_mut().insert(Unrecognised);
     }
     match route {

@@ -20,6 +20,9 @@ pub(super) const TICKET_METHODS: &str = "POST, OPTIONS";
 pub(super) enum Purpose {
     /// Something that everybody may know who may connect.
     Open,
+    /// The page as it is before it knows anything: for everybody where a token is what is missing, since a browser can
+    /// ask for one only from there.
+    Shell,
     /// A stream: it holds a place for long, and takes tickets.
     Stream,
     /// Everything else.
@@ -79,6 +82,9 @@ impl Gate<'_> {
         }
         // Browsers send no credentials when they ask whether they may ask.
         if purpose == Purpose::Open || is_preflight(method, headers) {
+            return Ok(Identity::anybody());
+        }
+        if purpose == Purpose::Shell && reads && self.guard.lacks_only_a_token(headers, peer) {
             return Ok(Identity::anybody());
         }
         // Tickets are for streams: elsewhere the query is not looked at.

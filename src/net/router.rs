@@ -31,6 +31,13 @@ pub trait Handler: Send + Sync + 'static {
     fn is_open(&self, _path: &str) -> bool {
         false
     }
+
+    /// Whether `path` leads to the page as such, which a browser has to load before it can ask for a token. Asked by who
+    /// was not recognised ([`Unrecognised`](super::Unrecognised)), the answer must tell nothing of this server: not even
+    /// whether a pipeline of that name exists.
+    fn is_shell(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 /// How a stream treats its subscribers.

@@ -87,6 +87,10 @@ pub struct Subscriber {
     /// Several streams on one connection: ids and rows name their pipeline.
     many: bool,
     ended: bool,
+    /// Some of what was there when it joined is still ahead.
+    replaying: bool,
+    /// Its client was told of missing events and has no id for where that leads.
+    owes_position: bool,
 }
 
 /// What a query found in a segment, of which leg, by the sequence of its first event.
@@ -124,6 +128,8 @@ impl Subscriber {
             notes,
             many,
             ended: limit == Some(0),
+            replaying: false,
+            owes_position: false,
         }
     }
 
@@ -145,6 +151,7 @@ impl Subscriber {
 
     fn take_leg(&mut self, cursor: Cursor, form: Form, seat: Seat) {
         let sent = cursor.next - 1;
+        self.replaying |= cursor.next < cursor.replay_until || cursor.gap.is_some();
         self.legs.push(Leg { cursor, form, seat, sent });
     }
 
@@ -177,12 +184,19 @@ impl Subscriber {
         let pipelines: Vec<Value> = self.rings().map(|ring| (&**ring.name()).into()).collect();
         let Some(first) = self.legs.first() else { return };
         let epoch = first.cursor.ring().epoch();
-        let about = if self.many {
-            json!({ "pipelines": pipelines, "epoch": epoch.as_str() })
-        } else {
-            let pipeline = &**first.cursor.ring().name();
-            json!({ "pipeline": pipeline, "epoch": epoch.as_str(), "next": epoch.id(first.cursor.next) })
+        let id = |sequence: fn(&Cursor) -> u64| {
+            let of = |leg: &Leg| sequence(&leg.cursor);
+            let names = self.legs.iter().map(|leg| (&**leg.cursor.ring().name(), of(leg)));
+            if self.many { epoch.composite(names) } else { epoch.id(of(first)) }
         };
+        let mut about = if self.many {
+            json!({ "pipelines": pipelines })
+        } else {
+            json!({ "pipeline": &**first.cursor.ring().name() })
+        };
+        about["epoch"] = epoch.as_str().into();
+        about["next"] = id(|cursor| cursor.next).into();
+        about["newest"] = id(|cursor| cursor.replay_until - 1).into();
         out.push(notes::note(self.notes, "hello", about));
     }
 
@@ -249,6 +263,24 @@ impl Subscriber {
             }
         }
         self.turn = self.turn.wrapping_add(1);
+        if self.replaying && self.legs.iter().all(|leg| leg.cursor.next >= leg.cursor.replay_until) {
+            self.replaying = false;
+            self.end_replay(out);
+        }
+    }
+
+    /// Says where it stands once history is behind it, unless its last row has said so: who asked for the past only
+    /// knows then that there is no more of it.
+    fn end_replay(&mut self, out: &mut Outgoing) {
+        let passed_over = self.legs.iter().any(|leg| leg.cursor.next - 1 > leg.sent);
+        if self.ended || self.notes != NoteStyle::Events || !(passed_over || self.owes_position) {
+            return;
+        }
+        self.legs.iter_mut().for_each(|leg| leg.sent = leg.cursor.next - 1);
+        if let Some(position) = self.position() {
+            // An id without data is remembered by the client and dispatches nothing.
+            out.push(format!("id: {position}\n\n").into());
+        }
     }
 
     fn fill_leg(&mut self, index: usize, rows: &mut usize, out: &mut Outgoing) {
@@ -256,6 +288,7 @@ impl Subscriber {
         let ring = leg.cursor.ring().clone();
         if let Some(gap) = leg.cursor.gap.take() {
             out.push(notes::missing(self.notes, "gap", &ring, gap.from, gap.until));
+            self.owes_position = true;
         }
         let segments = match ring.read(leg.cursor.next, READ_SEGMENTS) {
             Read::Segments(segments) => segments,
@@ -268,6 +301,7 @@ impl Subscriber {
                 out.push(notes::missing(self.notes, "drop", &ring, Some(from), oldest));
                 leg.cursor.next = oldest;
                 leg.sent = oldest - 1;
+                self.owes_position = true;
                 return;
             }
         };
@@ -346,6 +380,7 @@ impl Subscriber {
             out.push(encoded.slice(run.start, run.end));
         }
         self.legs[index].sent = segment.first() + run.end as u64 - 1;
+        self.owes_position = false;
         if let Some(remaining) = &mut self.remaining {
             *remaining = remaining.saturating_sub(run.len() as u64);
             self.ended = *remaining == 0;

@@ -7,9 +7,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use super::archive::Compression;
+use super::backlog::Backlog;
 use super::checkpoint::ARCHIVE_DONE;
 use super::follow::{Followed, Read, stamp};
 use super::identity::{FileId, Fingerprint};
@@ -51,6 +53,7 @@ pub async fn run(settings: &Settings, out: &Outlet, cx: &TaskCx) -> Result<(), F
     let reads = |path: &std::path::Path| settings.patterns.matches(path) && !settings.is_excluded(path);
     let mut tail = Tail::new(settings, Session::open(cx, &settings.checkpoints, reads)?, cx);
     tail.first_scan();
+    tail.backlog.say(&cx.meter);
     cx.ready();
     while !cx.shutdown.is_draining() {
         let now = clock::now();
@@ -98,6 +101,7 @@ pub(super) struct Tail<'a> {
     next_sweep: Instant,
     pool: ChunkPool,
     last_read: Option<Instant>,
+    pub(super) backlog: Backlog,
 }
 
 impl<'a> Tail<'a> {
@@ -126,6 +130,7 @@ impl<'a> Tail<'a> {
             next_sweep: now,
             pool: ChunkPool::new(CHUNK_BYTES, CHUNKS_FREE_MAX),
             last_read: None,
+            backlog: Backlog::new(now),
         }
     }
 
@@ -165,6 +170,10 @@ impl<'a> Tail<'a> {
         if now >= self.next_scan() {
             self.scan(false);
         }
+        // Who stands in line may have grown since.
+        if now >= self.backlog.due && !self.ready.is_empty() {
+            self.measure();
+        }
         if now >= self.next_sweep {
             self.sweep(now);
         }
@@ -187,6 +196,7 @@ impl<'a> Tail<'a> {
             (file.seen, file.flush_at, file.archive) = ((0, 0), None, None);
             file.due = now + LOST_PAUSE;
             file.queued = false;
+            self.backlog.count(file, &self.cx.meter);
             self.ready.retain(|other| *other != id);
             self.next_sweep = self.next_sweep.min(file.due);
         }
@@ -211,6 +221,10 @@ impl<'a> Tail<'a> {
                 // What is no longer at its path the scan finds out about.
                 self.scan_wanted |= here.is_none() && file.gone.is_none();
                 let changed = here.as_ref().is_some_and(|meta| stamp(meta) != file.seen);
+                if let Some(meta) = here.as_ref().filter(|_| changed) {
+                    file.size = meta.len();
+                    self.backlog.count(file, &self.cx.meter);
+                }
                 let ends = file.gone.is_some_and(|since| now - since >= self.settings.rotate_wait);
                 if changed {
                     if file.watched && file.interval >= WATCHED_INTERVAL / 2 {
@@ -263,6 +277,8 @@ impl<'a> Tail<'a> {
             Err(e) => return self.failed(id, &e),
         }
         let Some(Ok(meta)) = file.file.as_ref().map(File::metadata) else { return };
+        file.size = meta.len();
+        self.backlog.count(file, &self.cx.meter);
         let unchanged = stamp(&meta) == file.seen;
         let over = unchanged && waited_out;
         let waited = file.flush_at.is_some_and(|at| at <= now);
@@ -358,6 +374,7 @@ impl<'a> Tail<'a> {
             file.offset = ARCHIVE_DONE;
         }
         count_oversize(self.settings.oversize, rows.oversize_events, out.meter());
+        self.backlog.count(file, &self.cx.meter);
         self.ledger.describe(id, file.fingerprint, &file.home);
         let receipt = self.ledger.submit(id, file.offset, rows.skipping);
         if rows.spans.is_empty() {
@@ -365,7 +382,14 @@ impl<'a> Tail<'a> {
         }
         let received = Timestamp(clock::unix_nanos());
         let arena = Arena::new(rows.text, rows.spans, rows.framing, file.origin.clone(), received);
-        out.send(Batch::new(arena, receipt)).await;
+        let mut sending = pin!(out.send(Batch::new(arena, receipt)));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut sending => return,
+                () = tokio::time::sleep_until(self.backlog.due) => self.measure(),
+            }
+        }
     }
 
     /// The file was read to what was its end when it had this `stamp`.
@@ -379,6 +403,7 @@ impl<'a> Tail<'a> {
         }
         let grew = file.seen != stamp;
         file.seen = stamp;
+        self.backlog.count(file, &self.cx.meter);
         file.used = true;
         file.reported = false;
         let holds = file.offset < stamp.0 && file.compression.is_none();
@@ -414,6 +439,7 @@ impl<'a> Tail<'a> {
         file.seen = (0, 0);
         file.flush_at = None;
         file.archive = None;
+        self.backlog.count(file, &self.cx.meter);
     }
 
     /// Reading failed; it is tried again.
@@ -436,6 +462,7 @@ impl<'a> Tail<'a> {
         {
             self.by_path.remove(&path);
         }
+        self.backlog.left(file, &self.cx.meter);
     }
 
     /// Makes sure the file has a descriptor; false if its path leads elsewhere by now.
@@ -477,6 +504,7 @@ impl<'a> Tail<'a> {
             file.file = Some(open);
             file.used = false;
             self.open.push_back(id);
+            self.backlog.count(file, &self.cx.meter);
         }
     }
 
@@ -491,6 +519,7 @@ impl<'a> Tail<'a> {
             let spare = file.gone.is_none() && file.archive.is_none();
             if spare && !std::mem::replace(&mut file.used, false) {
                 file.file = None;
+                self.backlog.count(file, &self.cx.meter);
             } else {
                 self.open.push_back(id);
             }

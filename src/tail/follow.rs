@@ -66,6 +66,10 @@ pub struct Followed {
     pub archive: Option<Box<Archive>>,
     /// Whether a failure to read it was reported.
     pub reported: bool,
+    /// Its size when that was last looked at.
+    pub size: u64,
+    /// What the backlog of its source holds of it: bytes still to be read, and whether it is open.
+    pub counted: (u64, bool),
 }
 
 /// Size and modification time.
@@ -124,6 +128,8 @@ impl Followed {
             compression: None,
             archive: None,
             reported: false,
+            size: 0,
+            counted: (0, false),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Row 4: following files. One engine reads every file that a source's patterns match: [`paths`] finds them,
-//! [`identity`] tells them apart, [`follow`] reads one of them, [`engine`] takes turns among them, and
-//! [`checkpoint`] remembers on disk how far each was dealt with, for whom [`session`] says.
+//! [`identity`] tells them apart, [`follow`] reads one of them, [`engine`] takes turns among them, [`checkpoint`]
+//! remembers on disk how far each was dealt with, for whom [`session`] says, and `backlog` knows how much is still to be
+//! read.
 
 pub mod archive;
+mod backlog;
 pub mod checkpoint;
 pub mod engine;
 pub mod follow;

@@ -292,8 +292,12 @@ impl Tail<'_> {
             compression,
             archive: None,
             reported: false,
+            size: meta.len(),
+            counted: (0, false),
         };
-        self.files.insert(id, followed);
+        if self.files.insert(id, followed).is_none() {
+            self.backlog.joined();
+        }
         if let Some(path) = absolute.filter(|_| arrival != Arrival::Rotated) {
             self.by_path.insert(path, id);
         }

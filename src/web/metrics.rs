@@ -66,7 +66,7 @@ const PER_COMPONENT: [PerComponent; 14] = [
 /// What is not in a component's meter: name, what it says, its kind, and where to read it, if the component has it.
 type PerEntry = (&'static str, &'static str, MetricType, fn(&ComponentEntry) -> Option<u64>);
 
-const PER_ENTRY: [PerEntry; 8] = [
+const PER_ENTRY: [PerEntry; 11] = [
     ("component_ready", "1 when the component is at work or has ended in order", MetricType::Gauge, |e| {
         Some(matches!(e.health.state(), State::Ready | State::Finished).into())
     }),
@@ -104,6 +104,16 @@ const PER_ENTRY: [PerEntry; 8] = [
         MetricType::Counter,
         |e| Some(e.buffer.as_ref()?.snapshot().damaged),
     ),
+    (
+        "files_behind_bytes",
+        "Bytes in the files that a source follows which it has not taken yet",
+        MetricType::Gauge,
+        |e| Some(e.meter.snapshot().lag?.behind_bytes),
+    ),
+    ("files_followed", "Files that a source follows", MetricType::Gauge, |e| {
+        Some(e.meter.snapshot().lag?.files)
+    }),
+    ("files_open", "Followed files that are open", MetricType::Gauge, |e| Some(e.meter.snapshot().lag?.open)),
     ("buffer_missing_segments", "Gaps where files of a disk buffer were missing", MetricType::Counter, |e| {
         Some(e.buffer.as_ref()?.snapshot().missing)
     }),

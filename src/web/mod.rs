@@ -24,11 +24,15 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
+use crate::config::PipelineName;
 use crate::engine::Reloads;
 use crate::flow::{Board, Memory, Shared};
 use crate::net::guard::GuardBoard;
 use crate::net::problem::{Body, Problem, respond};
 use crate::net::{self, Entrance, Handler, Policy, Router, Unrecognised, only_read};
+
+/// Below it lie the page's files.
+const ASSETS: &str = "/_assets/";
 
 /// Serves streams, status and pages to who comes in by `entrance`, under `policy` until `shutdown` drains.
 pub fn serve(
@@ -72,8 +76,8 @@ impl Api {
         }
     }
 
-    /// `says_why` is whether readiness may name components and their faults.
-    fn answer(&self, path: &str, headers: &HeaderMap, says_why: bool) -> Result<Response<Body>, Problem> {
+    /// `recognised` is whether readiness may name components and their faults, and pages tell what there is.
+    fn answer(&self, path: &str, headers: &HeaderMap, recognised: bool) -> Result<Response<Body>, Problem> {
         match path {
             "/" => return Ok(page::html(0, headers)),
             "/status" => {
@@ -90,22 +94,23 @@ impl Api {
             }
             "/metrics" => return metrics::response(&self.board, &self.memory, &self.guards),
             "/healthz" => return Ok(json_response(StatusCode::OK, &json!({ "status": "ok" }))),
-            "/readyz" => return Ok(self.ready(says_why)),
+            "/readyz" => return Ok(self.ready(recognised)),
             "/openapi.json" => return Ok(openapi::response()),
             _ => {}
         }
-        if let Some(asset) = path.strip_prefix("/_assets/") {
+        if let Some(asset) = path.strip_prefix(ASSETS) {
             return page::asset(asset, headers).ok_or_else(|| nothing_at(path));
         }
         let (name, rest) =
             path[1..].split_once('/').map_or((&path[1..], None), |(name, rest)| (name, Some(rest)));
+        // The pages of all names are the same: which of them there are is told to who may know.
+        if !recognised {
+            return page_of(name, rest, headers).ok_or_else(|| nothing_at(path));
+        }
         let Some(pipeline) = self.board.pipeline(name) else {
             return Err(self.unknown(name));
         };
         match rest {
-            // Relative, so that it also leads there below the prefix of a proxy.
-            None => Ok(redirect(&format!("{name}/"))),
-            Some("") => Ok(page::html(1, headers)),
             Some("status") => {
                 Ok(json_response(StatusCode::OK, &status::pipeline(&pipeline, &self.router.streams())))
             }
@@ -114,7 +119,7 @@ impl Api {
                 format!("no stream: pipeline `{name}` has no `http` sink on this listener"),
             )
             .hint("add [[pipelines.sinks]] with type = \"http\"")),
-            Some(_) => Err(nothing_at(path)),
+            _ => page_of(name, rest, headers).ok_or_else(|| nothing_at(path)),
         }
     }
 
@@ -157,9 +162,9 @@ impl Handler for Api {
         if path == reload::PATH {
             return reload::answer(&self.reloads, request).await.unwrap_or_else(Problem::into_response);
         }
-        let says_why = request.extensions().get::<Unrecognised>().is_none();
+        let recognised = request.extensions().get::<Unrecognised>().is_none();
         only_read(request.method())
-            .and_then(|()| self.answer(path, request.headers(), says_why))
+            .and_then(|()| self.answer(path, request.headers(), recognised))
             .unwrap_or_else(Problem::into_response)
     }
 
@@ -169,6 +174,21 @@ impl Handler for Api {
 
     fn is_open(&self, path: &str) -> bool {
         matches!(path, "/healthz" | "/readyz")
+    }
+
+    fn is_shell(&self, path: &str) -> bool {
+        let name = path[1..].strip_suffix('/').unwrap_or(&path[1..]);
+        path == "/" || path.starts_with(ASSETS) || PipelineName::parse(name).is_ok()
+    }
+}
+
+/// The page of a pipeline, or the way to it where the slash is missing: relative, so that it also leads there below the
+/// prefix of a proxy. `None` for what lies below.
+fn page_of(name: &str, rest: Option<&str>, headers: &HeaderMap) -> Option<Response<Body>> {
+    match rest {
+        None => Some(redirect(&format!("{name}/"))),
+        Some("") => Some(page::html(1, headers)),
+        Some(_) => None,
     }
 }
 

@@ -88,6 +88,10 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
     status.insert("cut".into(), meter.cut_events.into());
     status.insert("errors".into(), meter.errors.into());
     status.insert("restarts".into(), meter.restarts.into());
+    if let Some(lag) = meter.lag {
+        let files = json!({ "followed": lag.files, "open": lag.open, "behind_bytes": lag.behind_bytes });
+        status.insert("files".into(), files);
+    }
     if let Some(last) = entry.health.last_error() {
         let mut at = Vec::new();
         Timestamp(last.unix_nanos).write_rfc3339(&mut at);

@@ -10,7 +10,7 @@ use super::Api;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::ComponentKind;
-use crate::flow::{Board, ComponentEntry, Health, Meter, PipelineEntry, Reason, Shared, Site, State};
+use crate::flow::{Board, ComponentEntry, Health, Lag, Meter, PipelineEntry, Reason, Shared, Site, State};
 use crate::net::{Entrance, Policy, Router, bind, serve};
 
 struct Server {
@@ -87,6 +87,24 @@ async fn status_counts_by_pipeline_and_component() {
     assert_eq!(component["dropped"], serde_json::json!({ "oversize": 3 }));
     assert_eq!((&component["id"], &component["state"]), (&"app.sink.0.null".into(), &"ready".into()));
     assert_eq!(json(&server, "/app/status").await, status["pipelines"][0]);
+}
+
+#[tokio::test]
+async fn how_far_a_source_is_behind_its_files_is_said_where_it_follows_any() {
+    let server = server().await;
+    let before = ask(&server, "GET", "/metrics").await.2;
+    assert!(before.contains("# TYPE weir_files_behind_bytes gauge") && !before.contains("weir_files_open{"));
+    assert!(json(&server, "/app/status").await["components"][0].get("files").is_none());
+    let lag = Lag { behind_bytes: 4711, files: 3, open: 2 };
+    server.board.pipelines()[0].components[0].meter.lag(lag);
+    let files = json(&server, "/app/status").await["components"][0]["files"].clone();
+    assert_eq!(files, serde_json::json!({ "followed": 3, "open": 2, "behind_bytes": 4711 }));
+    let text = ask(&server, "GET", "/metrics").await.2;
+    for (name, value) in [("behind_bytes", 4711), ("followed", 3), ("open", 2)] {
+        let labels = r#"{pipeline="app",component="app.sink.0.null",type="null"}"#;
+        let line = format!("weir_files_{name}{labels} {value}");
+        assert!(text.lines().any(|l| l == line), "{line} is missing: {text}");
+    }
 }
 
 #[tokio::test]

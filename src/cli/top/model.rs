@@ -283,6 +283,17 @@ mod tests {
     }
 
     #[test]
+    fn details_say_how_far_a_source_is_behind_its_files() {
+        let json = json!({ "id": "a.source.0.file", "kind": "source", "state": "ready", "received": 1,
+            "files": { "followed": 1200, "open": 1024, "behind_bytes": 1_234_567 } });
+        let figures = Part::read(&json, "id").unwrap().figures;
+        let figure =
+            |name: &str| figures.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(figure("files behind bytes"), Some("1,234,567"));
+        assert_eq!((figure("files followed"), figure("files open")), (Some("1,200"), Some("1,024")));
+    }
+
+    #[test]
     fn a_pipeline_is_as_its_worst_component_and_its_fullest_buffer() {
         let json = json!({ "name": "a", "components": [
             { "id": "a.source.0.file", "kind": "source", "state": "finished" },

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 
 use super::address::AddressKey;
@@ -135,9 +135,7 @@ impl Auth {
         uri: &Uri,
         peer: &Peer,
     ) -> Result<Identity, Refusal> {
-        if let Some(name) = &peer.name
-            && self.options.client_names.iter().any(|allowed| allowed.matches(name))
-        {
+        if let Some(name) = self.certified(peer) {
             return Ok(Identity::new(name.clone(), Means::Certificate));
         }
         let now = clock::now();
@@ -159,6 +157,25 @@ impl Auth {
             }
             Some(Ok(credentials)) => self.check(credentials, key).await,
         }
+    }
+
+    /// The name in the client's certificate, if it is one that is let in.
+    fn certified<'a>(&self, peer: &'a Peer) -> Option<&'a Arc<str>> {
+        peer.name
+            .as_ref()
+            .filter(|name| self.options.client_names.iter().any(|allowed| allowed.matches(name)))
+    }
+
+    /// Whether nothing says who it is, and a token is the only thing that could be sent to say so.
+    pub(super) fn lacks_only_a_token(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+        !self.takes_passwords()
+            && !self.options.bearer.is_empty()
+            && !headers.contains_key(header::AUTHORIZATION)
+            && self.certified(peer).is_none()
+    }
+
+    fn takes_passwords(&self) -> bool {
+        !self.options.basic.is_empty() || self.options.htpasswd_file.is_some()
     }
 
     async fn check(self: &Arc<Self>, credentials: Credentials, key: AddressKey) -> Result<Identity, Refusal> {
@@ -227,9 +244,8 @@ impl Auth {
     }
 
     fn unauthorized(&self, reason: Reason, detail: &str) -> Refusal {
-        let basic = !self.options.basic.is_empty() || self.options.htpasswd_file.is_some();
         let mut refusal = Refusal::new(reason, StatusCode::UNAUTHORIZED, detail);
-        refusal.challenges = match (basic, !self.options.bearer.is_empty()) {
+        refusal.challenges = match (self.takes_passwords(), !self.options.bearer.is_empty()) {
             (true, true) => &[BASIC, BEARER],
             (true, false) => &[BASIC],
             (false, true) => &[BEARER],

@@ -219,6 +219,12 @@ impl Guard {
         Ok(identity)
     }
 
+    /// Whether a request carries nothing to be recognised by where a token is the only thing to send: browsers have no
+    /// prompt for one.
+    pub(super) fn lacks_only_a_token(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.lacks_only_a_token(headers, peer))
+    }
+
     /// Tells a refused connection of a plain HTTP listener why, and closes it; in a task of its own.
     pub fn turn_away(&self, socket: TcpStream, refusal: Refusal) {
         self.farewell.say(socket, refusal);

@@ -79,6 +79,43 @@ async fn resumes_without_loss_or_repeat_while_rows_keep_coming() {
 }
 
 #[tokio::test]
+async fn a_client_learns_how_far_history_goes_and_when_it_is_behind_it() {
+    let mut server = Server::start(Policy::default()).await;
+    let [app, web] = ["app", "web"].map(|name| server.mount(name, bounds(10), options(), Arc::new(Plain)));
+    let hello = async |target: &str| {
+        let mut client = server.get(target, "").await;
+        client.until_has("newest").await;
+        let hello = client.events().into_iter().find(|e| e.kind == "hello").unwrap().json();
+        let id = |key: &str| hello[key].as_str().unwrap().split_once('-').unwrap().1.to_owned();
+        (client, id("next"), id("newest"))
+    };
+    let at = |next: &str, newest: &str| (next.to_owned(), newest.to_owned());
+    let (_none, next, newest) = hello("/app/stream?tail=5").await;
+    assert_eq!((next, newest), at("1", "0"));
+    say(&app, (1..=20).map(|n| if n == 17 { "wanted".to_owned() } else { n.to_string() }));
+    say(&web, ["one"]);
+    let (_live, next, newest) = hello("/app/stream").await;
+    assert_eq!((next, newest), at("21", "20"));
+    // Its last row is no longer the newest there is: what stands behind it says so, once.
+    let (mut filtered, next, newest) = hello("/app/stream?tail=5&q=wanted").await;
+    assert_eq!((next, newest), at("17", "20"));
+    let position = format!("\nid: {}\n\n", app.epoch().id(20));
+    filtered.until_has(&position).await;
+    let (mut whole, next, newest) = hello("/_stream?p=app,web&tail=2").await;
+    assert_eq!((next, newest), at("app:19,web:1", "app:20,web:1"));
+    let (mut none, ..) = hello("/_stream?p=app,web&tail=9&q=nothing+OR+wanted").await;
+    none.until_has(&format!("\nid: {}-app:20,web:1\n\n", app.epoch())).await;
+    say(&app, ["wanted"]);
+    say(&web, ["wanted"]);
+    for (client, rows, positions) in [(&mut filtered, 2, 1), (&mut whole, 5, 0), (&mut none, 3, 1)] {
+        client.until(|text| text.matches("\"message\"").count() == rows).await;
+        let text = String::from_utf8_lossy(&dechunk(body(&client.read))).into_owned();
+        let alone = text.split("\n\n").filter(|event| event.starts_with("id: ") && !event.contains("data"));
+        assert_eq!(alone.count(), positions, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn what_history_lacks_is_announced_exactly() {
     let (server, ring) = Server::with_app(10).await;
     say(&ring, (1..=100).map(|n| n.to_string()));

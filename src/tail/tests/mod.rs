@@ -1,6 +1,7 @@
 //! What the tests of following files stand on: a directory, a state directory, and a `file` source that can be
 //! started, stopped in order, and torn down as a crash would.
 
+mod backlog;
 mod content;
 mod discovery;
 mod random;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::config::ComponentKind;
-use crate::flow::{Branch, Chain, Component, Fault, Inlet, Intake, Meter, Outlet, Source, TaskCx};
+use crate::flow::{Branch, Chain, Component, Fault, Inlet, Intake, Meter, Outlet, Queue, Source, TaskCx};
 use crate::sources::directory::Directory;
 use crate::sources::file::File;
 use crate::testing;
@@ -97,8 +98,15 @@ impl Rig {
     }
 
     async fn start_as<T: Component + Source>(&self, cx: TaskCx) -> Running {
+        self.start_into::<T>(cx, testing::queue()).await
+    }
+
+    async fn start_into<T: Component + Source>(
+        &self,
+        cx: TaskCx,
+        (queue, inlet): (Arc<Queue>, Inlet),
+    ) -> Running {
         let mut source: T = testing::build(ComponentKind::Source, self.options.clone()).unwrap();
-        let (queue, inlet) = testing::queue();
         let branches = vec![Branch { chain: None, queue }];
         let intake = Intake::new(None, Chain::default(), branches, Arc::new(Meter::default()));
         let outlet = Outlet::new(Arc::new(intake), cx.meter.clone());

@@ -10,6 +10,8 @@ const KEYS = [
   ["w", "wrap long lines"], ["a", "terminal colours"], ["r", "lines as they came"], ["t", "light or dark"], ["esc", "close, deselect, leave the filter"], ["?", "this help"],
 ];
 
+const inDialog = () => document.querySelector("dialog[open]") !== null;
+
 export class Keys {
   constructor(page, controls, filter) {
     Object.assign(this, { page, controls, filter });
@@ -41,7 +43,7 @@ export class Keys {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const typing = event.target.closest?.("input:not([type=checkbox]), select, textarea");
     if (event.key === "Escape") return this.escape(event, typing);
-    if (typing || $("help").open) return;
+    if (typing || inDialog()) return;
     // Buttons and links keep what they do with space and enter.
     const onControl = event.target.closest?.("button, a, summary, input");
     if (onControl && (event.key === " " || event.key === "Enter")) return;
@@ -50,7 +52,7 @@ export class Keys {
 
   escape(event, typing) {
     const { page } = this;
-    if ($("help").open) return;
+    if (inDialog()) return;
     if (this.controls.closeMenus()) event.preventDefault();
     else if (typing) event.target.blur();
     else if (page.selection) { page.selection = null; page.list.refill(); page.wake(); }

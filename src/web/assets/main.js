@@ -5,7 +5,7 @@ import { Filter } from "./filter.js";
 import { Keys } from "./keys.js";
 import { Page } from "./page.js";
 import { Status } from "./status.js";
-import { ROOT } from "./stream.js";
+import { ROOT } from "./root.js";
 import { Tabs } from "./tabs.js";
 import { $, number } from "./dom.js";
 

@@ -2,7 +2,9 @@
 // looks.
 
 import { $, element, number } from "./dom.js";
-import { ROOT, ask } from "./stream.js";
+import { isAsking } from "./login.js";
+import { ROOT } from "./root.js";
+import { ask } from "./stream.js";
 
 const EVERY = 2000;
 
@@ -20,6 +22,7 @@ export class Status {
 
   async poll() {
     clearTimeout(this.timer);
+    if (isAsking()) return; // one that waits for the token is enough
     try {
       const response = await ask("status");
       if (response.ok) this.show(await response.json());

@@ -1,12 +1,9 @@
 // The one connection of the page: `/_stream` by fetch, with resuming, waiting longer and longer between attempts, and
 // tickets where credentials do not come along. Says how it stands in words.
 
+import { credentials, currentToken, isAsking, newToken, wantsToken } from "./login.js";
+import { ROOT } from "./root.js";
 import { SseParser } from "./sse.js";
-
-// Where weir is, whatever a proxy put before it: this file is at <root>/_assets/<version>/stream.js. The origin is
-// taken from `location`, since a URL with credentials in it cannot be fetched.
-const path = new URL("../../", import.meta.url).pathname;
-export const ROOT = location.origin + path;
 
 const WAIT_FIRST = 500, WAIT_MAX = 15000; // milliseconds between attempts
 const SILENCE_MAX = 50000; // three heartbeats missing: the connection is dead
@@ -31,18 +28,26 @@ export async function problemOf(response) {
   }
 }
 
-// A request to weir. Where credentials are asked for and the browser sends none, a ticket stands in for them.
+// A request to weir, with the token if there is one; where one is asked for, it waits until the user has given it. Where
+// a password is asked for and the browser does not send it along, a ticket stands in for it.
 let needsTicket = false;
 export async function ask(target, options = {}) {
   const url = new URL(target, ROOT);
-  for (let attempt = 0; ; attempt += 1) {
+  for (let attempt = 0; ;) {
     if (needsTicket) {
-      const answer = await fetch(new URL("_ticket", ROOT), { method: "POST", cache: "no-store" });
+      const answer = await fetch(new URL("_ticket", ROOT), { method: "POST", cache: "no-store", headers: credentials() });
       if (answer.ok) url.searchParams.set("ticket", (await answer.json()).ticket);
     }
-    const response = await fetch(url, { cache: "no-store", ...options });
+    const token = currentToken();
+    const headers = { ...options.headers, ...credentials() };
+    const response = await fetch(url, { cache: "no-store", ...options, headers });
+    if (wantsToken(response)) {
+      await newToken(token, options.signal);
+      continue;
+    }
     if (response.status !== 401 || attempt > 0) return response;
     needsTicket = true;
+    attempt += 1;
   }
 }
 
@@ -122,7 +127,7 @@ export class Stream {
     run.abort = new AbortController();
     this.say(run, "wait", run.parser ? "reconnecting" : "connecting");
     const slow = setTimeout(() => {
-      this.say(run, "wait", "no answer yet; other tabs or downloads may hold all connections");
+      if (!isAsking()) this.say(run, "wait", "no answer yet; other tabs or downloads may hold all connections");
     }, SLOW_ANSWER);
     try {
       const options = { signal: run.abort.signal, headers: { accept: "text/event-stream" } };

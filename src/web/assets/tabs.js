@@ -2,7 +2,7 @@
 // tell each other which of them holds a stream; those looked at last keep theirs, the others rest and resume when they
 // are shown. Two connections stay free for loading pages. Under HTTP/2 there is no such limit, and nobody rests.
 
-import { ROOT } from "./stream.js";
+import { ROOT } from "./root.js";
 
 export const HOLDERS_MAX = 4;
 const TELL_EVERY = 3000, FORGET_AFTER = 9000;

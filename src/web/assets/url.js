@@ -1,7 +1,7 @@
 // What the page shows, as its URL: pipelines, query, level, columns, switches and the event it is paused at. Whoever
 // opens the link sees the same, as far as the history still holds it.
 
-import { ROOT } from "./stream.js";
+import { ROOT } from "./root.js";
 
 export const LEVEL_CHOICES = ["", "trace", "debug", "info", "notice", "warn", "error", "fatal"];
 const COLUMNS_MAX = 12;

@@ -3,6 +3,7 @@
 mod envelope;
 pub(super) mod file;
 pub(super) mod follow;
+mod history;
 pub(super) mod kept;
 pub(super) mod search;
 mod sse;

@@ -117,11 +117,16 @@ impl Events {
         Ok(())
     }
 
+    /// The id of the last event that is complete, with or without data.
+    pub(super) fn position(&self) -> Option<&str> {
+        self.event.id.as_deref()
+    }
+
     fn end_line(&mut self, line: &[u8], take: &mut impl FnMut(&Event)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
+            self.event.id.clone_from(&self.id);
             if self.has_data {
-                self.event.id.clone_from(&self.id);
                 take(&self.event);
             }
             self.event.data.clear();

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::envelope::Opener;
+use super::history::History;
 use super::sse::{Dechunk, Event, Events};
 use super::wish::{Remote, Wish, encode};
 use super::{Said, Voice};
@@ -20,7 +21,8 @@ use crate::cli::https::Connection;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection that is silent for so long is dead: three heartbeats are missing.
 const SILENCE_MAX: Duration = Duration::from_secs(50);
-/// While what history holds arrives, how long nothing may come before that was all of it.
+/// While what history holds arrives from a weir that does not say how far it goes, how long nothing may come before that
+/// was all of it.
 const SETTLED_FOLLOWING: Duration = Duration::from_millis(250);
 const SETTLED_ENDING: Duration = Duration::from_millis(600);
 /// Most bytes of a refusal that are read.
@@ -41,8 +43,18 @@ pub(in crate::cli::tail) fn start(
         let name = remote.base.to_string();
         let opener = Opener::new(&name, remote.all || remote.base.path().ends_with("/_stream"));
         let events = Events::default();
-        let mut subscription =
-            Subscription { index, name, remote, wish, voice, events, opener, came: 0, told_caught_up: false };
+        let mut subscription = Subscription {
+            index,
+            name,
+            remote,
+            wish,
+            voice,
+            events,
+            opener,
+            history: None,
+            came: 0,
+            told_caught_up: false,
+        };
         let ended = subscription.run();
         subscription.voice.send(Said::Ended(index, ended)).ok();
     };
@@ -68,6 +80,8 @@ struct Subscription {
     voice: Voice,
     events: Events,
     opener: Opener,
+    /// How far the history of this connection goes, where it was said.
+    history: Option<History>,
     /// Events that have come.
     came: u64,
     told_caught_up: bool,
@@ -204,6 +218,7 @@ impl Subscription {
     /// Says what comes until the connection ends.
     fn listen(&mut self, mut connection: Connection, mut chunks: Dechunk, rest: &[u8]) -> Lost {
         let settled = if self.wish.follow { SETTLED_FOLLOWING } else { SETTLED_ENDING };
+        self.history = None;
         let mut raw = rest.to_vec();
         let mut heard = clock::now();
         loop {
@@ -218,7 +233,8 @@ impl Subscription {
             if self.told_caught_up && !self.wish.follow {
                 return Lost::Done;
             }
-            let wait = if self.told_caught_up { SILENCE_MAX } else { settled / 4 };
+            let knows = self.told_caught_up || self.history.is_some();
+            let wait = if knows { SILENCE_MAX } else { settled / 4 };
             connection.set_timeouts(Some(wait)).ok();
             raw.clear();
             match read(&mut connection, &mut raw) {
@@ -229,7 +245,7 @@ impl Subscription {
                     if silent >= SILENCE_MAX {
                         return self.gone("it has fallen silent");
                     }
-                    if silent >= settled {
+                    if silent >= settled && self.history.is_none() {
                         self.caught_up();
                     }
                 }
@@ -245,23 +261,38 @@ impl Subscription {
     /// Deals with bytes of the body; false at its end.
     fn take(&mut self, chunks: &mut Dechunk, raw: &[u8]) -> Result<bool, Lost> {
         let (events, opener, came) = (&mut self.events, &mut self.opener, &mut self.came);
+        let (history, follow) = (&mut self.history, self.wish.follow);
         let mut notices = Vec::new();
         let (mut failed, mut over) = (None, false);
         let more = chunks.feed(raw, |bytes| {
-            let taken = events.feed(bytes, |event| match event.kind.as_str() {
-                "" | "message" => {
-                    *came += 1;
-                    opener.open(&event.data);
+            let taken = events.feed(bytes, |event| {
+                if !follow && let Some(history) = history {
+                    // What is newer than the past was not asked for.
+                    if history.is_over() {
+                        return;
+                    }
+                    event.id.iter().for_each(|id| history.reach(id));
                 }
-                "bye" => over |= memchr::memmem::find(&event.data, b"limit").is_some(),
-                kind => notices.extend(notice(kind, event)),
+                match event.kind.as_str() {
+                    "" | "message" => {
+                        *came += 1;
+                        opener.open(&event.data);
+                    }
+                    "hello" => *history = History::of_hello(&event.data),
+                    "bye" => over |= memchr::memmem::find(&event.data, b"limit").is_some(),
+                    kind => notices.extend(notice(kind, event)),
+                }
             });
             failed = failed.take().or(taken.err());
         });
+        if let (Some(history), Some(position)) = (history, events.position()) {
+            history.reach(position);
+        }
         let gone = opener.take().is_some_and(|block| self.voice.send(Said::Block(block)).is_err());
         notices.iter().for_each(|text| self.notice(text));
         // More than was asked for of the past is not of the past.
-        if self.wish.enough.is_some_and(|enough| self.came >= enough) {
+        let enough = || self.wish.enough.is_some_and(|enough| self.came >= enough);
+        if self.history.as_ref().map_or_else(enough, History::is_over) {
             self.caught_up();
         }
         if let Some(why) = failed {
@@ -327,7 +358,65 @@ fn unanswered(base: &Base, e: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+
     use super::*;
+
+    const ALIVE: &[u8] = b":hb\n\n";
+
+    /// What a subscription without following says of a stream that says these parts, one after the other once the other
+    /// has read the one before, and then shows signs of life and nothing else until it is left: blocks of lines.
+    fn said_of(parts: &[&str], pause: Duration) -> Vec<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = Base::parse(&listener.local_addr().unwrap().to_string()).unwrap().at("/app/stream");
+        let wish = Wish { parameters: "?tail=10".to_owned(), follow: false, enough: Some(10) };
+        let (voice, said) = sync_channel(64);
+        start(0, Remote { base, all: false, query: None }, wish, voice).unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").unwrap();
+        for part in parts {
+            socket.write_all(part.as_bytes()).ok();
+            // Alive all the while, so that silence says nothing.
+            let until = clock::now() + pause;
+            while clock::now() < until && socket.write_all(ALIVE).is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let end = clock::now() + Duration::from_secs(20);
+        let mut lines = Vec::new();
+        loop {
+            assert!(clock::now() < end, "it goes on: {lines:?}");
+            match said.recv_timeout(Duration::from_millis(20)) {
+                Ok(Said::Block(block)) => {
+                    lines.extend(
+                        block.batch.lines().map(|(_, line)| String::from_utf8_lossy(line).into_owned()),
+                    );
+                }
+                Ok(Said::Ended(_, ended)) => return ended.map(|()| lines).unwrap(),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => drop(socket.write_all(ALIVE)),
+                Err(e) => panic!("{e}: {lines:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_there_is_all_that_comes_however_slowly_and_nothing_newer() {
+        let hello = |next: u32, newest: u32| {
+            format!("event: hello\ndata: {{\"next\":\"e-{next}\",\"newest\":\"e-{newest}\"}}\n\n")
+        };
+        let row = |n: u32| format!("id: e-{n}\ndata: row {n}\n\n");
+        let slow = Duration::from_millis(700);
+        let parts = [hello(1, 3) + &row(1), row(2), row(3) + &row(4)];
+        let parts = parts.each_ref().map(String::as_str);
+        assert_eq!(said_of(&parts, slow), ["row 1", "row 2", "row 3"]);
+        // Rows that a filter passes over have no event, and then a position says that history is over.
+        let passed = [hello(1, 3) + &row(1), "id: e-3\n\n".to_owned()];
+        assert_eq!(said_of(&passed.each_ref().map(String::as_str), slow), ["row 1"]);
+        assert!(said_of(&[&hello(4, 3)], Duration::ZERO).is_empty());
+    }
 
     #[test]
     fn what_is_missing_is_told() {

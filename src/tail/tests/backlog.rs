@@ -1,0 +1,91 @@
+//! What a source says of how far it is behind its files: as they grow, are read, leave, and while nobody takes its rows.
+
+use std::io::Write;
+
+use super::*;
+use crate::flow::{Bounds, Lag, WhenFull};
+
+/// Waits until the source says this.
+async fn says(running: &Running, expected: (u64, u64, u64)) {
+    let (behind_bytes, files, open) = expected;
+    let expected = Some(Lag { behind_bytes, files, open });
+    for _ in 0..1000 {
+        if running.meter.snapshot().lag == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(running.meter.snapshot().lag, expected);
+}
+
+#[tokio::test]
+async fn what_is_ahead_of_a_file_is_said_until_it_was_taken() {
+    let rig = Rig::new(&["*.log", "*.log.gz"], json!({}));
+    let mut running = rig.start().await;
+    says(&running, (0, 0, 0)).await;
+    rig.append("a.log", "one\ntwo");
+    running.lines(1).await;
+    // A line without its end was not taken.
+    says(&running, (3, 1, 1)).await;
+    rig.append("a.log", "\n");
+    running.lines(1).await;
+    says(&running, (0, 1, 1)).await;
+    rig.append("b.log", "half");
+    says(&running, (4, 2, 2)).await;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(numbered(0..1000).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    // Its size, as long as it cannot be read to its end.
+    let cut = packed.len() / 2;
+    rig.append("c.log.gz", &packed[..cut]);
+    says(&running, (4 + cut as u64, 3, 3)).await;
+    for _ in 0..1000 {
+        if running.meter.snapshot().errors > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(running.meter.snapshot().errors, 1);
+    says(&running, (4 + cut as u64, 3, 3)).await;
+    rig.append("c.log.gz", &packed[cut..]);
+    running.lines(1000).await;
+    says(&running, (4, 3, 3)).await;
+    // What is shorter begins anew; what left is nobody's.
+    fs::write(rig.log("b.log"), "x").unwrap();
+    says(&running, (1, 3, 3)).await;
+    rig.remove("b.log");
+    says(&running, (0, 2, 2)).await;
+    rig.remove("a.log");
+    rig.remove("c.log.gz");
+    says(&running, (0, 0, 0)).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_nobody_takes_rows_it_says_how_much_more_there_is() {
+    let rig = Rig::new(&["*.log"], json!({}));
+    rig.append("a.log", numbered(0..50_000));
+    let bounds = Bounds { events_max: 10, bytes_max: 1 << 20, when_full: WhenFull::Block };
+    let queue = Queue::new(bounds, Arc::new(Meter::default()));
+    let mut running = rig.start_into::<File>(rig.cx(), (queue.clone(), Inlet::new(queue))).await;
+    // It stands still within its first chunk: all behind that is ahead.
+    let taken = 256 << 10;
+    let size = || fs::metadata(rig.log("a.log")).unwrap().len();
+    let line = "line 24000\n".len() as u64;
+    let held = async |least: u64| {
+        for _ in 0..1000 {
+            let behind = running.meter.snapshot().lag.map_or(0, |lag| lag.behind_bytes);
+            if behind > least && (behind..behind + line).contains(&(size() - taken + line - 1)) {
+                return behind;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?} of {}", running.meter.snapshot().lag, size());
+    };
+    let before = held(0).await;
+    rig.append("a.log", numbered(50_000..100_000));
+    assert_eq!(held(before).await - before, numbered(50_000..100_000).len() as u64);
+    assert_eq!(running.lines(100_000).await, expected(0..100_000));
+    says(&running, (0, 1, 1)).await;
+    running.stop().await;
+}
