@@ -370,6 +370,31 @@ fn capabilities() {
     assert!(errors.contains("tls=on(") || errors.contains("tls=off(needs CAP_SYS_ADMIN)"), "{errors}");
 }
 
+/// What is seen and cannot be told shows in the status and the metrics.
+#[test]
+fn what_is_not_told_is_counted() {
+    let Some(place) = possible("counts") else { return };
+    let server = Program::start(&["server.py"]);
+    let weir = place.started(&format!(
+        "[[pipelines]]\nname = \"k\"\n[[pipelines.sources]]\ntype = \"ebpf\"\ncapture = [\"http\"]\n\
+         scope = {{ pid = [{}] }}\n[[pipelines.sinks]]\ntype = \"null\"\n",
+        server.id()
+    ));
+    let preface = "import socket, sys\ns = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n\
+        s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'); s.recv(1)";
+    programs::python(&["-c", preface, &server.port.to_string()]);
+    let special = support::eventually("the preface is counted", || {
+        let special = weir.component("k", "k.source.0.ebpf")["special"].clone();
+        (special["http2_connections"] == 1).then_some(special)
+    });
+    assert_eq!((&special["untracked_connections"], &special["unlinked_tls_calls"]), (&0.into(), &0.into()));
+    assert!(special["records"].as_u64().unwrap() >= 1, "{special}");
+    let (_, metrics) = support::http::get(&weir.authority(), "/metrics").unwrap();
+    let series = "weir_special_total{pipeline=\"k\",component=\"k.source.0.ebpf\",type=\"ebpf\",\
+        what=\"http2_connections\"} 1";
+    assert!(metrics.contains(series), "{metrics}");
+}
+
 #[test]
 fn quick_flags_need_no_file() {
     let Some(place) = possible("quick flags") else { return };

@@ -2,6 +2,7 @@
 //! and everything that is lost goes through [`Meter::dropped`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use super::tap::TapPoint;
 
@@ -101,6 +102,7 @@ pub struct Meter {
     clients: AtomicU64,
     client_drops: AtomicU64,
     cut_events: AtomicU64,
+    special: Mutex<Vec<(&'static str, u64)>>,
     tap: TapPoint,
 }
 
@@ -162,6 +164,13 @@ impl Meter {
         self.cut_events.fetch_add(events, Relaxed);
     }
 
+    /// Sets what only components of this kind count, by name: totals since the component started. Not part of the law.
+    pub fn special(&self, counts: &[(&'static str, u64)]) {
+        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+        special.clear();
+        special.extend_from_slice(counts);
+    }
+
     /// What waits now, set by the component's queue.
     pub fn queued(&self, events: u64, bytes: u64) {
         self.queued_events.store(events, Relaxed);
@@ -213,6 +222,7 @@ impl Meter {
             clients: read(&self.clients),
             client_drops: read(&self.client_drops),
             cut_events: read(&self.cut_events),
+            special: self.special.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -241,6 +251,8 @@ pub struct MeterSnapshot {
     pub clients: u64,
     pub client_drops: u64,
     pub cut_events: u64,
+    /// What [`Meter::special`] was told last.
+    pub special: Vec<(&'static str, u64)>,
 }
 
 impl MeterSnapshot {

@@ -88,6 +88,10 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
     status.insert("cut".into(), meter.cut_events.into());
     status.insert("errors".into(), meter.errors.into());
     status.insert("restarts".into(), meter.restarts.into());
+    if !meter.special.is_empty() {
+        let special = meter.special.iter().map(|(name, count)| ((*name).to_owned(), (*count).into()));
+        status.insert("special".into(), Value::Object(special.collect()));
+    }
     if let Some(last) = entry.health.last_error() {
         let mut at = Vec::new();
         Timestamp(last.unix_nanos).write_rfc3339(&mut at);
