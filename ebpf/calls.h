@@ -35,23 +35,25 @@ struct call {
 	__u64 fourth;
 };
 
+/* The registers are those of a typed program's argument, or of bpf_task_pt_regs(): the verifier knows their type, so
+ * that they are read as they are, without a helper's call for each. */
 INLINE int read_call(struct call *call, struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
 	/* A 32-bit program's calls have other numbers. */
-	if (READ(regs, cs) == 0x23)
+	if (regs->cs == 0x23)
 		return 0;
-	call->number = READ(regs, orig_ax);
-	call->fd = READ(regs, di);
-	call->second = READ(regs, si);
-	call->third = READ(regs, dx);
-	call->fourth = READ(regs, r10);
+	call->number = regs->orig_ax;
+	call->fd = regs->di;
+	call->second = regs->si;
+	call->third = regs->dx;
+	call->fourth = regs->r10;
 #else
-	call->number = READ(regs, syscallno);
-	call->fd = READ(regs, orig_x0);
-	call->second = READ(regs, regs[1]);
-	call->third = READ(regs, regs[2]);
-	call->fourth = READ(regs, regs[3]);
+	call->number = regs->syscallno;
+	call->fd = regs->orig_x0;
+	call->second = regs->regs[1];
+	call->third = regs->regs[2];
+	call->fourth = regs->regs[3];
 #endif
 	return 1;
 }

@@ -6,7 +6,8 @@
 
 #include "state.h"
 
-enum tcp_state { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_SYN_RECV = 3, TCP_CLOSE = 7, TCP_LISTEN = 10 };
+enum tcp_state { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_SYN_RECV = 3, TCP_FIN_WAIT1 = 4, TCP_CLOSE = 7, TCP_LAST_ACK = 9,
+		 TCP_LISTEN = 10 };
 
 INLINE void listener_key_of(struct listener_key *key, struct sock *sk)
 {
@@ -132,6 +133,9 @@ INLINE void state_changed(struct sock *sk, int before, int after)
 		connecting(sk, now);
 	else if (after == TCP_LISTEN)
 		listening(sk);
+	else if (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK)
+		/* The process closes: the last that is known of it, if it never used the connection. */
+		accepted(sk);
 	else if (after == TCP_CLOSE && before != TCP_LISTEN)
 		closed(sk, now);
 }
@@ -169,6 +173,28 @@ int conn_accept(__u64 *ctx)
 	return 0;
 }
 
+/* Where functions cannot be hooked: a process has accepted what it uses. With HTTP these two are not needed, its own
+ * programs are at the same places. Unlike the ends of system calls, they cost only those who use sockets. */
+INLINE void used(struct sock *sk)
+{
+	if (sk->sk_protocol == IPPROTO_TCP)
+		accepted(sk);
+}
+
+SEC("tp_btf/sock_send_length")
+int conn_sent(__u64 *ctx)
+{
+	used((struct sock *)ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int conn_received(__u64 *ctx)
+{
+	used((struct sock *)ctx[0]);
+	return 0;
+}
+
 /* The TCP socket behind a descriptor of the current process. That it is a socket shows in its inode's type. */
 INLINE struct sock *tcp_of_fd(__u64 fd)
 {
@@ -193,7 +219,7 @@ INLINE struct sock *tcp_of_fd(__u64 fd)
 	return READ(sk, sk_protocol) == IPPROTO_TCP ? sk : 0;
 }
 
-/* Where functions cannot be hooked: the ends of accept() and accept4(). */
+/* Where neither is there: the ends of accept() and accept4(), among those of all calls. */
 SEC("tp_btf/sys_exit")
 int conn_accept_call(__u64 *ctx)
 {

@@ -33,15 +33,13 @@ INLINE struct connection *adopt(struct sock *sk, __u64 now)
 /* A worker of io_uring does what another thread asked for: its registers tell nothing. */
 INLINE int is_in_call(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	return !(READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER));
+	return !(bpf_get_current_task_btf()->flags & (PF_KTHREAD | PF_IO_WORKER));
 }
 
 /* Sockets of the kernel itself (network file systems) have no file, and their data is not the caller's. */
 INLINE int is_users(struct sock *sk)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	if (READ(task, flags) & PF_KTHREAD)
+	if (bpf_get_current_task_btf()->flags & PF_KTHREAD)
 		return 0;
 	struct socket *socket = READ(sk, sk_socket);
 	return socket && READ(socket, file) != 0;
@@ -55,12 +53,11 @@ INLINE void moved_on_socket(struct sock *sk, __s64 ret, int flags, int direction
 
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return;
-	__u64 now = bpf_ktime_get_ns();
 	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
 	if (!connection) {
 		if (ret <= 0 || !is_users(sk))
 			return;
-		connection = adopt(sk, now);
+		connection = adopt(sk, bpf_ktime_get_ns());
 		if (!connection)
 			return;
 	}
@@ -86,7 +83,7 @@ INLINE void moved_on_socket(struct sock *sk, __s64 ret, int flags, int direction
 	struct data_slot *slot = take_slot();
 	if (!slot)
 		return;
-	struct moved moved = { .now = now, .total = ret, .direction = direction };
+	struct moved moved = { .now = bpf_ktime_get_ns(), .total = ret, .direction = direction };
 	if (reachable && !(flags & MSG_TRUNC))
 		moved.captured = gather(slot->bytes, &buffers, 0, ret);
 	if (!moved.captured)
@@ -104,7 +101,7 @@ SEC("tp_btf/sock_send_length")
 int http_sent(__u64 *ctx)
 {
 	struct sock *sk = (struct sock *)ctx[0];
-	if (READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	moved_on_socket(sk, (int)ctx[1], 0, DIRECTION_SENT, regs);
@@ -115,7 +112,7 @@ SEC("tp_btf/sock_recv_length")
 int http_received(__u64 *ctx)
 {
 	struct sock *sk = (struct sock *)ctx[0];
-	if (READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	moved_on_socket(sk, (int)ctx[1], ctx[2], DIRECTION_RECEIVED, regs);

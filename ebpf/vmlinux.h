@@ -123,7 +123,8 @@ struct task_struct {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long r10, r9, r8, ax, cx, dx, si, di, orig_ax, cs;
+	unsigned long r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+	unsigned short cs; /* a whole word before Linux 6.9: the low half tells as much */
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {

@@ -2,7 +2,7 @@
 //! and everything that is lost goes through [`Meter::dropped`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::tap::TapPoint;
 
@@ -103,6 +103,7 @@ pub struct Meter {
     client_drops: AtomicU64,
     cut_events: AtomicU64,
     lag: RwLock<Option<Lag>>,
+    special: Mutex<Vec<(&'static str, u64)>>,
     tap: TapPoint,
 }
 
@@ -181,6 +182,13 @@ impl Meter {
         *self.lag.write().unwrap_or_else(PoisonError::into_inner) = Some(lag);
     }
 
+    /// Sets what only components of this kind count, by name: totals since the component started. Not part of the law.
+    pub fn special(&self, counts: &[(&'static str, u64)]) {
+        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+        special.clear();
+        special.extend_from_slice(counts);
+    }
+
     /// What waits now, set by the component's queue.
     pub fn queued(&self, events: u64, bytes: u64) {
         self.queued_events.store(events, Relaxed);
@@ -233,6 +241,7 @@ impl Meter {
             client_drops: read(&self.client_drops),
             cut_events: read(&self.cut_events),
             lag: *self.lag.read().unwrap_or_else(PoisonError::into_inner),
+            special: self.special.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -263,6 +272,8 @@ pub struct MeterSnapshot {
     pub cut_events: u64,
     /// Of sources that follow files.
     pub lag: Option<Lag>,
+    /// What [`Meter::special`] was told last.
+    pub special: Vec<(&'static str, u64)>,
 }
 
 impl MeterSnapshot {

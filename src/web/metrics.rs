@@ -146,6 +146,7 @@ impl Collector for OfBoard {
                 write(dropped.encode_family(&labels)?, MetricType::Counter, events)?;
             }
         }
+        encode_special(&mut encoder, &components)?;
         for (name, help, kind, read) in PER_ENTRY {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for (entry, id, _) in &components {
@@ -187,6 +188,26 @@ impl Collector for OfBoard {
             encoder.encode_descriptor("build_info", "The version that runs", None, MetricType::Gauge)?;
         write(build.encode_family(&version)?, MetricType::Gauge, 1)
     }
+}
+
+/// What only some kinds of components count.
+fn encode_special(
+    encoder: &mut DescriptorEncoder<'_>,
+    components: &[(&ComponentEntry, String, MeterSnapshot)],
+) -> Result<(), fmt::Error> {
+    if components.iter().all(|(_, _, meter)| meter.special.is_empty()) {
+        return Ok(());
+    }
+    let help = "What only this kind of component counts, by name; docs/EBPF.md";
+    let mut special = encoder.encode_descriptor("special", help, None, MetricType::Counter)?;
+    for (entry, id, meter) in components {
+        for (name, count) in &meter.special {
+            let [pipeline, component, kind] = labels(entry, id);
+            let labels = [pipeline, component, kind, ("what", name)];
+            write(special.encode_family(&labels)?, MetricType::Counter, *count)?;
+        }
+    }
+    Ok(())
 }
 
 fn labels<'a>(entry: &'a ComponentEntry, id: &'a str) -> [(&'static str, &'a str); 3] {

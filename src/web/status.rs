@@ -92,6 +92,10 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
         let files = json!({ "followed": lag.files, "open": lag.open, "behind_bytes": lag.behind_bytes });
         status.insert("files".into(), files);
     }
+    if !meter.special.is_empty() {
+        let special = meter.special.iter().map(|(name, count)| ((*name).to_owned(), (*count).into()));
+        status.insert("special".into(), Value::Object(special.collect()));
+    }
     if let Some(last) = entry.health.last_error() {
         let mut at = Vec::new();
         Timestamp(last.unix_nanos).write_rfc3339(&mut at);

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use logweir::base::clock;
@@ -40,6 +41,13 @@ pub fn possible(test: &str) -> Option<Place> {
         }
         None => Some(Place::new()),
     }
+}
+
+/// To be held while TLS libraries are hooked: the kernel unhooks them one after the other, whoever hooked them, and
+/// how long that takes is measured.
+pub fn tls_alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The interpreter itself: a wrapper that starts it would have another number.
@@ -79,7 +87,7 @@ pub fn certificate(place: &Place) -> String {
     place.path("all.pem").to_str().unwrap().to_owned()
 }
 
-/// A python program that prints a number first, and goes on when told; killed when dropped.
+/// A program that prints a number first, and goes on when told; killed when dropped.
 pub struct Program {
     child: Child,
     input: ChildStdin,
@@ -97,7 +105,19 @@ impl Program {
     /// Starts python with these arguments.
     pub fn command(args: &[&str]) -> Program {
         let mut command = interpreter();
-        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.args(args);
+        Program::of(command)
+    }
+
+    /// Starts one of the files beside this one with Node.
+    pub fn node(file: &str) -> Program {
+        let mut command = Command::new("node");
+        command.arg(file).current_dir(interpreter().get_current_dir().expect("the directory of this file"));
+        Program::of(command)
+    }
+
+    fn of(mut command: Command) -> Program {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let lines = lines(output);
         let first = lines.recv_timeout(PATIENCE).expect("its port");

@@ -64,6 +64,16 @@ pub(super) struct Conversation {
     last: Moment,
     /// Records were dropped since something was heard of the requests, and of the responses.
     doubt: [bool; 2],
+    /// Bytes of memory of the requests in `pending`.
+    pending_bytes: usize,
+}
+
+/// Bytes of memory that a request takes while it waits for its response, about.
+fn weight(request: &Request) -> usize {
+    let texts = [Some(&request.method), Some(&request.path), request.query.as_ref(), request.host.as_ref()];
+    size_of::<Pending>()
+        + size_of::<Request>()
+        + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
 }
 
 impl Conversation {
@@ -79,6 +89,26 @@ impl Conversation {
             interim: 0,
             last: at,
             doubt: [false; 2],
+            pending_bytes: 0,
+        }
+    }
+
+    /// Bytes of memory that wait for what comes: of heads that are not complete, and of requests without a response.
+    pub(super) fn held(&self) -> usize {
+        self.requests.held() + self.responses.held() + self.pending_bytes
+    }
+
+    /// When something was moved last.
+    pub(super) fn last(&self) -> Moment {
+        self.last
+    }
+
+    /// Lets go of all that waits: requests are told as they are, heads are lost.
+    pub(super) fn give_up(&mut self, results: &mut Results<'_>) {
+        self.requests.give_up();
+        self.responses.give_up();
+        while !self.pending.is_empty() {
+            self.finish_oldest(Ending::Unseen, self.last, results);
         }
     }
 
@@ -173,6 +203,7 @@ impl Conversation {
             trace: head.trace,
         });
         results.events.push(TraceEvent::Request(request.clone()));
+        self.pending_bytes += weight(&request);
         self.pending.push_back(Pending { request, bytes: 0, answer: None, response_bytes: 0 });
         self.sending = true;
         self.count_request();
@@ -266,6 +297,7 @@ impl Conversation {
 
     fn finish_oldest(&mut self, ending: Ending, ended: Moment, results: &mut Results<'_>) {
         let Some(oldest) = self.pending.pop_front() else { return };
+        self.pending_bytes -= weight(&oldest.request);
         if self.pending.is_empty() {
             self.sending = false;
         }

@@ -6,6 +6,8 @@ use super::head;
 
 /// Longest head that is put together; what comes after is not read.
 pub(super) const HEAD_MAX: usize = 8 * 1024;
+/// Room for a line between chunks that is kept for the next.
+const KEPT_MAX: usize = 256;
 /// Longest line between chunks: a size with its extensions.
 const CHUNK_LINE_MAX: usize = 1024;
 
@@ -110,6 +112,19 @@ impl Half {
 
     pub(super) fn is_lost(&self) -> bool {
         self.state == State::Lost
+    }
+
+    /// Bytes of memory that wait here for the rest of a head or line.
+    pub(super) fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// Lets go of what waits: the message is lost, the next one that begins with a call is read again.
+    pub(super) fn give_up(&mut self) {
+        if !self.held.is_empty() {
+            self.become_state(State::Lost);
+        }
+        self.held = Vec::new();
     }
 
     /// From now on nothing is read.
@@ -251,6 +266,9 @@ impl Half {
     fn become_state(&mut self, state: State) {
         self.state = state;
         self.held.clear();
+        if self.held.capacity() > KEPT_MAX {
+            self.held = Vec::new();
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::trace::records::{ConnectionKind, ConnectionRecord, DataRecord, Record
 
 /// Most connections that are followed; as many as the programs follow.
 const CONNECTIONS_MAX: usize = 32 * 1024;
+/// Most bytes that wait, over all connections, for the rest of a head or for a response; beyond that those that have
+/// waited longest are given up, until a quarter is free.
+pub(super) const HELD_MAX: usize = 64 << 20;
 /// After how long without data a connection whose end was not told is forgotten, once there are many.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// After how long a response whose end is not seen is told.
@@ -28,6 +31,8 @@ pub struct PairingCounts {
     pub unpaired: u64,
     /// Connections beyond the bound.
     pub untracked: u64,
+    /// Conversations whose half-received heads and requests without a response were too much to keep.
+    pub given_up: u64,
 }
 
 /// Which events are wanted.
@@ -49,6 +54,16 @@ struct Known {
     last: Moment,
 }
 
+impl Known {
+    fn conversations(&mut self) -> impl Iterator<Item = &mut Conversation> {
+        [&mut self.plain, &mut self.tls].into_iter().flatten().map(Box::as_mut)
+    }
+
+    fn held(&self) -> usize {
+        [&self.plain, &self.tls].into_iter().flatten().map(|talk| talk.held()).sum()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pairing {
@@ -56,6 +71,8 @@ pub struct Pairing {
     connections: HashMap<u64, Known>,
     processes: Processes,
     outputs: Outputs,
+    /// What all conversations hold, in bytes.
+    held: usize,
     last_id: u64,
     /// How often records were dropped.
     losses: u64,
@@ -72,6 +89,7 @@ impl Pairing {
             connections: HashMap::new(),
             processes: Processes::new(proc),
             outputs: Outputs::new(line_max),
+            held: 0,
             last_id: 0,
             losses: 0,
             wall_offset: 0,
@@ -92,6 +110,11 @@ impl Pairing {
     /// What could not be put together so far.
     pub fn counts(&self) -> PairingCounts {
         self.counts
+    }
+
+    /// Bytes of memory that wait for the rest of a head, or for a response: 64 MiB at most.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// Goes on with a record; what follows from it is appended to `events`.
@@ -117,13 +140,12 @@ impl Pairing {
             unpaired: &mut self.counts.unpaired,
         };
         for known in self.connections.values_mut() {
-            for talk in [&mut known.plain, &mut known.tls].into_iter().flatten() {
-                talk.settle(now, UNSEEN_AFTER, &mut results);
-            }
+            known.conversations().for_each(|talk| talk.settle(now, UNSEEN_AFTER, &mut results));
         }
         if self.connections.len() > CONNECTIONS_MAX / 2 {
             self.connections.retain(|_, known| now.since(known.last) < FORGOTTEN_AFTER);
         }
+        self.held = self.connections.values().map(Known::held).sum();
         self.outputs.tick(now, events);
     }
 
@@ -186,15 +208,14 @@ impl Pairing {
         events: &mut Vec<TraceEvent>,
     ) -> Arc<Connection> {
         let Some(mut known) = self.connections.remove(&record.id) else { return self.described(record) };
+        self.held -= known.held();
         let mut results = Results {
             events,
             last_id: &mut self.last_id,
             with_query: self.wanted.query,
             unpaired: &mut self.counts.unpaired,
         };
-        for talk in [&mut known.plain, &mut known.tls].into_iter().flatten() {
-            talk.close(at, &mut results);
-        }
+        known.conversations().for_each(|talk| talk.close(at, &mut results));
         known.connection
     }
 
@@ -233,7 +254,38 @@ impl Pairing {
             with_query: self.wanted.query,
             unpaired: &mut self.counts.unpaired,
         };
+        let before = talk.held();
         talk.data(record, call, &mut results);
+        self.held = self.held - before + talk.held();
+        if self.held > HELD_MAX {
+            self.give_up(events);
+        }
+    }
+
+    /// Makes room: those that were heard of least recently let go first.
+    fn give_up(&mut self, events: &mut Vec<TraceEvent>) {
+        let mut results = Results {
+            events,
+            last_id: &mut self.last_id,
+            with_query: self.wanted.query,
+            unpaired: &mut self.counts.unpaired,
+        };
+        let mut holding: Vec<&mut Conversation> = self
+            .connections
+            .values_mut()
+            .flat_map(Known::conversations)
+            .filter(|talk| talk.held() > 0)
+            .collect();
+        holding.sort_unstable_by_key(|talk| talk.last().monotonic_ns);
+        for talk in holding {
+            if self.held <= HELD_MAX / 4 * 3 {
+                break;
+            }
+            let before = talk.held();
+            talk.give_up(&mut results);
+            self.held -= before - talk.held();
+            self.counts.given_up += 1;
+        }
     }
 }
 

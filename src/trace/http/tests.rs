@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::pairing::{Pairing, Wanted};
+use super::pairing::{HELD_MAX, Pairing, Wanted};
 use crate::trace::event::{Change, Ending, Exchange, Role, TraceEvent};
 use crate::trace::records::{
     ConnectionKind, ConnectionRecord, DataRecord, Head, Malformed, Owner, Record, Tuple,
@@ -140,6 +140,10 @@ impl Talk {
     }
 
     fn connection(&mut self, event: ConnectionKind) {
+        self.connection_of(1, event);
+    }
+
+    fn connection_of(&mut self, id: u64, event: ConnectionKind) {
         let mut tuple = Tuple {
             local: [0; 16],
             remote: [0; 16],
@@ -152,7 +156,7 @@ impl Talk {
         tuple.remote[..4].copy_from_slice(&[10, 0, 0, 9]);
         let record = ConnectionRecord {
             head: self.head(),
-            id: 1,
+            id,
             owner: OWNER,
             tuple,
             opened_ns: 1,
@@ -169,9 +173,13 @@ impl Talk {
     }
 
     fn moved(&mut self, sent: bool, bytes: &[u8], unseen: usize) -> &mut Talk {
+        self.moved_on(1, sent, bytes, unseen)
+    }
+
+    fn moved_on(&mut self, connection: u64, sent: bool, bytes: &[u8], unseen: usize) -> &mut Talk {
         let record = DataRecord {
             head: self.head(),
-            connection: 1,
+            connection,
             began_ns: 0,
             pid: 7,
             tid: 8,
@@ -202,6 +210,61 @@ impl Talk {
 
 fn told(path: &str, status: u16, ending: Ending) -> (String, Option<u16>, Ending) {
     (path.to_owned(), (status != 0).then_some(status), ending)
+}
+
+/// Thousands of clients that never finish their heads: memory stays bounded, those heard of last are still read.
+#[test]
+fn half_received_heads_share_a_budget() {
+    const CLIENTS: u64 = 12_000;
+    let mut talk = Talk::new();
+    let half = format!("GET /half HTTP/1.1\r\nX: {}", "x".repeat(7000));
+    for id in 2..2 + CLIENTS {
+        talk.connection_of(id, ConnectionKind::Accepted);
+        talk.moved_on(id, false, half.as_bytes(), 0);
+        assert!(talk.pairing.held() <= HELD_MAX, "{id}: {}", talk.pairing.held());
+    }
+    let given_up = talk.pairing.counts().given_up;
+    assert!(given_up > 1000 && given_up < CLIENTS / 2, "{given_up}");
+    let mut end = |id: u64| {
+        talk.moved_on(id, false, b"\r\n\r\n", 0).moved_on(id, true, b"HTTP/1.1 204 No\r\n\r\n", 0);
+        talk.told().len()
+    };
+    assert_eq!(end(2), 0, "the oldest was given up");
+    assert_eq!(end(1 + CLIENTS), 1, "the newest was not");
+    // One that was given up is read again from its next request on.
+    talk.moved_on(2, false, b"GET /again HTTP/1.1\r\n\r\n", 0).moved_on(
+        2,
+        true,
+        b"HTTP/1.1 204 No\r\n\r\n",
+        0,
+    );
+    assert_eq!(talk.told().last(), Some(&told("/again", 204, Ending::Complete)));
+    (2..2 + CLIENTS).for_each(|id| talk.connection_of(id, ConnectionKind::Closed));
+    assert_eq!(talk.pairing.held(), 0, "what is over holds nothing");
+}
+
+/// Pipelined requests that are never answered: the same budget, and each is told.
+#[test]
+fn requests_without_responses_share_it() {
+    const CLIENTS: u64 = 700;
+    let mut talk = Talk::new();
+    let mut endings = Vec::new();
+    let requests = format!("GET /{} HTTP/1.1\r\n\r\n", "p".repeat(2000)).repeat(2);
+    for id in 2..2 + CLIENTS {
+        talk.connection_of(id, ConnectionKind::Accepted);
+        for _ in 0..32 {
+            talk.moved_on(id, false, requests.as_bytes(), 0);
+        }
+        assert!(talk.pairing.held() <= HELD_MAX, "{}", talk.pairing.held());
+        endings.extend(talk.told().into_iter().map(|(_, _, ending)| ending));
+        talk.events.clear();
+    }
+    assert!(talk.pairing.counts().given_up > 200, "{:?}", talk.pairing.counts());
+    assert_eq!(endings.len() as u64, 64 * talk.pairing.counts().given_up);
+    assert!(endings.iter().all(|ending| *ending == Ending::Unseen));
+    (2..2 + CLIENTS).for_each(|id| talk.connection_of(id, ConnectionKind::Closed));
+    assert_eq!(talk.pairing.held(), 0, "what is over holds nothing");
+    assert_eq!((endings.len() + talk.told().len()) as u64, 64 * CLIENTS, "none is lost silently");
 }
 
 #[test]

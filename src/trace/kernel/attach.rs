@@ -11,6 +11,8 @@ use crate::trace::settings::{HookState, Hooks, Settings};
 enum Way {
     /// A raw tracepoint whose arguments the verifier knows the types of.
     Typed(&'static str),
+    /// The same, where it shows who has accepted a connection.
+    FirstUse(&'static str),
     /// The return of a kernel function.
     FunctionExit(&'static str),
     /// A classic tracepoint, by category and name.
@@ -25,6 +27,7 @@ impl Way {
         match self {
             Way::Typed("sys_exit") => "tp_btf sys_exit",
             Way::Typed(_) => "tp_btf",
+            Way::FirstUse(_) => "first use",
             Way::FunctionExit(_) => "fexit",
             Way::Classic(..) => "tracepoint",
             Way::User => "uprobe",
@@ -38,6 +41,8 @@ fn way_of(program: &str) -> Option<Way> {
         "conn_state" => Way::Typed("inet_sock_set_state"),
         "conn_state_classic" => Way::Classic("sock", "inet_sock_set_state"),
         "conn_accept" => Way::FunctionExit("inet_accept"),
+        "conn_sent" => Way::FirstUse("sock_send_length"),
+        "conn_received" => Way::FirstUse("sock_recv_length"),
         "http_sent" => Way::Typed("sock_send_length"),
         "http_received" => Way::Typed("sock_recv_length"),
         "conn_accept_call" | "http_call" | "stdio_written" => Way::Typed("sys_exit"),
@@ -49,7 +54,9 @@ fn way_of(program: &str) -> Option<Way> {
 
 /// What each capture needs: alternatives in the order of preference, each one or more programs together.
 const STATE: &[&[&str]] = &[&["conn_state"], &["conn_state_classic"]];
-const ACCEPT: &[&[&str]] = &[&["conn_accept"], &["conn_accept_call"]];
+const ACCEPT: &[&[&str]] = &[&["conn_accept"]];
+/// The first use of a connection shows who has accepted it, too; where HTTP is looked at, its programs see that.
+const FIRST_USE: &[&[&str]] = &[&["conn_sent", "conn_received"], &["conn_accept_call"]];
 const HTTP: &[&[&str]] = &[&["http_sent", "http_received"], &["http_call"], &["http_call_classic"]];
 const STDIO: &[&[&str]] = &[&["stdio_written"], &["stdio_written_classic"]];
 const TLS: &[&str] =
@@ -59,23 +66,24 @@ const TLS: &[&str] =
 pub(super) fn all(ebpf: &mut Ebpf, btf: &Btf, settings: &Settings) -> Hooks {
     let capture = settings.capture;
     let mut hooks = Hooks::default();
-    let mut first_of = |name: &'static str, alternatives: &[&[&str]], ebpf: &mut Ebpf| {
-        let state = first_possible(ebpf, btf, alternatives, &settings.without);
-        hooks.0.push((name, state));
-    };
+    let mut first_of = |alternatives: &[&[&str]]| first_possible(ebpf, btf, alternatives, &settings.without);
     // Whose a connection is, and when it is over, matters to HTTP, too.
     if capture.tcp || capture.http || capture.tls {
-        first_of("tcp", STATE, ebpf);
-    }
-    if capture.tcp {
-        first_of("accept", ACCEPT, ebpf);
+        hooks.0.push(("tcp", first_of(STATE)));
     }
     // TLS connections are known by what their sockets move.
-    if capture.http || capture.tls {
-        first_of("http", HTTP, ebpf);
+    let http = (capture.http || capture.tls).then(|| first_of(HTTP));
+    if capture.tcp {
+        let state = match (first_of(ACCEPT), &http) {
+            (HookState::Off(_), Some(HookState::On(_))) => HookState::On("first use".to_owned()),
+            (HookState::Off(_), _) => first_of(FIRST_USE),
+            (on, _) => on,
+        };
+        hooks.0.push(("accept", state));
     }
+    hooks.0.extend(http.map(|state| ("http", state)));
     if capture.stdio {
-        first_of("stdio", STDIO, ebpf);
+        hooks.0.push(("stdio", first_of(STDIO)));
     }
     hooks
 }
@@ -146,7 +154,7 @@ fn unload(ebpf: &mut Ebpf, name: &str) {
 fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
     let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
     match way_of(name) {
-        Some(Way::Typed(tracepoint)) => {
+        Some(Way::Typed(tracepoint) | Way::FirstUse(tracepoint)) => {
             let program: &mut BtfTracePoint = program.try_into()?;
             program.load(tracepoint, btf)
         }

@@ -22,6 +22,8 @@ pub const PROGRAMS: &[&str] = &[
     "conn_state",
     "conn_state_classic",
     "conn_accept",
+    "conn_sent",
+    "conn_received",
     "conn_accept_call",
     "http_sent",
     "http_received",

@@ -9,11 +9,11 @@ use crate::batch::{BatchBuilder, Receipt};
 use crate::flow::{Fault, Outlet, Reason, TaskCx};
 use crate::trace::activity::Activity;
 use crate::trace::event::{Process, TraceEvent};
-use crate::trace::http::pairing::{Pairing, Wanted};
+use crate::trace::http::pairing::{Pairing, PairingCounts, Wanted};
 use crate::trace::kernel::Tracer;
 use crate::trace::records::Record;
 use crate::trace::row;
-use crate::trace::settings::Tracing;
+use crate::trace::settings::{KernelCounts, Tracing};
 
 /// Time between two looks at the ring, while there is something and while there is not.
 const BEAT_BUSY: Duration = Duration::from_millis(5);
@@ -124,7 +124,7 @@ impl Work<'_> {
     /// What is done from time to time.
     fn round(&mut self, out: &Outlet, cx: &TaskCx) {
         self.pairing.tick(monotonic_ns(), &mut self.events);
-        self.count_drops(out, cx);
+        self.count(out, cx);
         match self.tracer.find_libraries(&self.source.settings) {
             Ok(0) => {}
             Ok(_) => tracing::info!(component = %cx.site.id(), "hooks: {}", self.tracer.hooks()),
@@ -136,9 +136,11 @@ impl Work<'_> {
         }
     }
 
-    /// The programs count what the ring had no room for; here it becomes part of the account.
-    fn count_drops(&mut self, out: &Outlet, cx: &TaskCx) {
-        let total = self.tracer.counts().dropped + self.malformed;
+    /// The programs count what they see and cannot tell. What the ring had no room for becomes part of the account.
+    fn count(&mut self, out: &Outlet, cx: &TaskCx) {
+        let kernel = self.tracer.counts();
+        cx.meter.special(&special(kernel, self.pairing.counts()));
+        let total = kernel.dropped + self.malformed;
         let new = total.saturating_sub(self.dropped);
         if new > 0 {
             self.dropped = total;
@@ -165,7 +167,7 @@ impl Work<'_> {
     async fn finish(mut self, out: &Outlet, cx: &TaskCx) {
         self.read();
         self.pairing.finish(monotonic_ns(), &mut self.events);
-        self.count_drops(out, cx);
+        self.count(out, cx);
         self.send(out).await;
         let (kernel, pairing) = (self.tracer.counts(), self.pairing.counts());
         tracing::debug!(component = %cx.site.id(), ?kernel, ?pairing, "tracing ends");
@@ -185,6 +187,20 @@ impl Tracing {
         self.containers.is_empty()
             || id.is_some_and(|id| self.containers.iter().any(|wanted| id.starts_with(wanted.as_str())))
     }
+}
+
+/// What is seen and not told, by the names in status and metrics.
+fn special(kernel: KernelCounts, pairing: PairingCounts) -> [(&'static str, u64); 8] {
+    [
+        ("records", kernel.tried),
+        ("http2_connections", kernel.http2),
+        ("unreadable_calls", kernel.unreadable),
+        ("untracked_connections", kernel.untracked + pairing.untracked),
+        ("unlinked_tls_calls", kernel.unlinked),
+        ("orphan_records", pairing.orphans),
+        ("unpaired_responses", pairing.unpaired),
+        ("given_up_conversations", pairing.given_up),
+    ]
 }
 
 fn batch_row(batch: &mut BatchBuilder, event: &TraceEvent) {
