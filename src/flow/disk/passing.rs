@@ -278,7 +278,7 @@ impl Stage {
     /// A batch that passed is a record now, and handed over.
     fn committed(&mut self, slot: &Slot, rows: &Batch, place: Appended) {
         let Appended { start, end } = place;
-        self.window.push(start, end, rows.weight());
+        self.window.push(start, end, rows.weight(), slot.of.number);
         self.store.skip_to(end);
         match slot.become_record(start.seq) {
             Some((receipt, lost)) => {
