@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -121,7 +121,7 @@ impl BufferPlan {
                 let back = inlet.give_back();
                 let (status, ended) = (disk.status().clone(), CancellationToken::new());
                 let (control, waiting) = (disk.control().clone(), Mutex::new(Some(disk)));
-                let disk = Arc::new(Stage { waiting, control, status, ended, sink_gone: OnceLock::new() });
+                let disk = Arc::new(Stage { waiting, control, status, ended, sink_gone: Mutex::default() });
                 Buffer { plan: self, front, back, disk: Some(disk) }
             }
         }
@@ -160,8 +160,14 @@ struct Stage {
     status: Arc<BufferStatus>,
     /// Cancelled when the thread has ended.
     ended: CancellationToken,
-    /// Set once it runs; cancelled when no sink takes anything more.
-    sink_gone: OnceLock<CancellationToken>,
+    /// Set once it runs; cancelled when no sink takes anything more. Another one when a sink takes over after that.
+    sink_gone: Mutex<Option<CancellationToken>>,
+}
+
+impl Stage {
+    fn sink_gone(&self) -> MutexGuard<'_, Option<CancellationToken>> {
+        self.sink_gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Buffer {
@@ -181,40 +187,54 @@ impl Buffer {
 
     /// Waits until its thread has ended, if it has one that was started. Cancel-safe.
     pub(super) async fn ended(&self) {
-        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.sink_gone.get().is_some()) {
+        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.sink_gone().is_some()) {
             disk.ended.cancelled().await;
         }
     }
 
     /// No sink takes anything more: what is in files stays there for the next run.
     pub(super) fn sink_gone(&self) {
-        if let Some(gone) = self.disk.as_ref().and_then(|disk| disk.sink_gone.get()) {
+        if let Some(gone) = self.disk.as_ref().and_then(|disk| disk.sink_gone().clone()) {
             gone.cancel();
         }
     }
 
-    /// Starts its thread, if it has one that does not run yet. `cx` is of the sink, but stops with the pipeline. The
-    /// first future tells whether the files could be opened, the second ends with the thread.
-    pub(super) fn start(&self, cx: &TaskCx) -> Option<(Opened, Running)> {
+    /// Makes it ready for a sink: starts its thread, if it has one that does not run yet, or opens it again for a sink
+    /// that takes over from one that has ended. `cx` is of the sink, but stops with the pipeline. The first future
+    /// tells whether that could be done, the second ends with a thread that was started.
+    pub(super) fn start(&self, cx: &TaskCx) -> Option<(Opened, Option<Running>)> {
         let disk = self.disk.as_ref()?;
-        let buffer = disk.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Some(buffer) = disk.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return self.back.is_aborted().then(|| (self.open_again(disk), None));
+        };
         let ended = disk.ended.clone();
         let running = match buffer.start(cx) {
             Ok(running) => running,
             Err(e) => {
                 ended.cancel();
                 let fault = Fault::fatal(format!("no thread for its disk buffer: {e}"));
-                return Some((Box::pin(async { Some(Err(fault)) }), Box::pin(std::future::ready(()))));
+                return Some((Box::pin(async { Some(Err(fault)) }), None));
             }
         };
         let RunningBuffer { opened, done, sink_gone } = running;
-        drop(disk.sink_gone.set(sink_gone));
+        *disk.sink_gone() = Some(sink_gone);
         let opened = Box::pin(async move { opened.await.ok() });
         let done = Box::pin(async move {
             done.await.ok();
             ended.cancel();
         });
-        Some((opened, done))
+        Some((opened, Some(done)))
+    }
+
+    fn open_again(&self, disk: &Arc<Stage>) -> Opened {
+        *disk.sink_gone() = Some(disk.control.another_sink());
+        let (back, ended) = (self.back.clone(), disk.ended.clone());
+        Box::pin(async move {
+            tokio::select! {
+                () = back.reopened() => Some(Ok(())),
+                () = ended.cancelled() => None,
+            }
+        })
     }
 }
 
@@ -223,7 +243,11 @@ pub(super) type Opened = BoxFuture<'static, Option<Result<(), Fault>>>;
 
 /// Starts a sink once its buffer is open.
 pub(super) async fn behind(opened: Opened, cx: TaskCx, start: impl FnOnce() -> Running + Send) {
-    match opened.await {
+    let opened = tokio::select! {
+        opened = opened => opened,
+        () = cx.shutdown.aborted() => None,
+    };
+    match opened {
         Some(Ok(())) => start().await,
         Some(Err(fault)) => {
             tracing::error!(component = %cx.site.id(), "failed for good: {fault}");

@@ -194,7 +194,7 @@ impl Live {
         let Switch { ended, release, .. } = sink.switch.clone();
         let at_work = self.sinks_at_work.clone();
         let (opened, done) = stage.unzip();
-        if let Some(done) = done {
+        if let Some(done) = done.flatten() {
             at_work.send_modify(|n| *n += 1);
             let at_work = at_work.clone();
             drop(task::spawn(async move {

@@ -1,10 +1,11 @@
 //! What the sink behind a disk buffer was handed and has not counted yet, batch by batch. Rows that the sink has split
-//! may end differently; when some are lost, this knows how many of their batch are still nowhere else.
+//! may end differently; when some are lost, this keeps them, and knows how many of their batch are still nowhere else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Meter;
+use crate::batch::Batch;
 
 /// The account of one buffer, shared by its thread and its second queue.
 #[derive(Debug)]
@@ -30,10 +31,12 @@ struct Sum {
 }
 
 /// What of a batch is not counted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Entry {
     open: Sum,
     on_disk: bool,
+    /// Rows of it that the sink has lost, without receipts. The window bounds what they weigh.
+    lost: Vec<Batch>,
 }
 
 impl Sum {
@@ -60,6 +63,9 @@ impl Book {
         let taken =
             Sum { events: what.events.min(entry.open.events), bytes: what.bytes.min(entry.open.bytes) };
         entry.open.remove(taken);
+        if entry.open.events == 0 {
+            entry.lost.clear();
+        }
         let sum = if entry.on_disk { &mut self.on_disk } else { &mut self.in_memory };
         sum.remove(taken);
         while self.entries.front().is_some_and(|entry| entry.open.events == 0) {
@@ -85,7 +91,7 @@ impl Ledger {
     pub(super) fn open(&self, events: u64, bytes: u64, on_disk: bool) -> u64 {
         let mut book = self.lock();
         let open = Sum { events, bytes };
-        book.entries.push_back(Entry { open, on_disk });
+        book.entries.push_back(Entry { open, on_disk, lost: Vec::new() });
         let sum = if on_disk { &mut book.on_disk } else { &mut book.in_memory };
         sum.add(open);
         self.publish(&book);
@@ -108,6 +114,20 @@ impl Ledger {
         book.in_memory.remove(open);
         book.on_disk.add(open);
         self.publish(&book);
+    }
+
+    /// The sink has lost rows of a batch: they are kept while they are open.
+    pub(super) fn lose(&self, number: u64, rows: Batch) {
+        let mut book = self.lock();
+        if let Some(entry) = book.entry(number).filter(|entry| entry.open.events > 0 && !rows.is_empty()) {
+            entry.lost.push(rows);
+        }
+    }
+
+    /// The rows of a batch that were lost, to be handed over again; none when nothing of it is open.
+    pub(super) fn take_lost(&self, number: u64) -> Vec<Batch> {
+        let mut book = self.lock();
+        book.entry(number).map_or_else(Vec::new, |entry| std::mem::take(&mut entry.lost))
     }
 
     /// What is left of a batch is given up: so many events, to be counted by the caller.
@@ -135,6 +155,22 @@ mod tests {
     fn told(ledger: &Ledger) -> (u64, u64) {
         let counts = ledger.meter.snapshot();
         (counts.queued_events, counts.stored_events)
+    }
+
+    #[test]
+    fn lost_rows_are_kept_until_they_are_taken_or_nothing_of_their_batch_is_open() {
+        let ledger = Ledger::new(Arc::default());
+        let mut rows = Batch::from_lines("t", ["a", "b", "c"]);
+        let (first, second) = (ledger.open(3, 3, true), ledger.open(3, 3, true));
+        ledger.lose(first, rows.split_to(1));
+        assert_eq!((ledger.take_lost(first).len(), ledger.take_lost(first).len()), (1, 0));
+        ledger.lose(first, rows.view());
+        ledger.lose(second, rows.view());
+        ledger.account(first, 3, 3);
+        assert_eq!((ledger.take_lost(first).len(), ledger.take_lost(second).len()), (0, 1));
+        assert_eq!(told(&ledger), (3, 3), "what was taken is still open");
+        ledger.lose(first, rows);
+        assert!(ledger.take_lost(first).is_empty(), "it is over");
     }
 
     #[test]

@@ -92,6 +92,9 @@ impl State {
         self.bytes += batch.weight();
         let key = |place: &Place, batch: &Batch| (place.number, batch.live().bounds().0);
         let own = key(&place, &batch);
+        if self.waiting.back().is_none_or(|(other, waiting)| key(other, waiting) < own) {
+            return self.waiting.push_back((place, batch));
+        }
         let at = self.waiting.partition_point(|(other, waiting)| key(other, waiting) < own);
         self.waiting.insert(at, (place, batch));
     }
@@ -137,17 +140,47 @@ impl Queue {
         queue
     }
 
-    /// Adds a batch to a relay under its number in the ledger, larger than all before; lost if it is closed.
+    /// Adds a batch to a relay under its number in the ledger, before all with larger numbers; lost if it is closed.
     pub(super) fn enter(&self, number: u64, batch: Batch) {
+        let place = Place { number, suspect: false };
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return batch.settle(Outcome::Lost);
+            return self.lose(place, batch);
         }
-        state.next_number = number;
-        state.push_back(batch);
+        state.insert(place, batch);
         drop(state);
         self.readable.notify_one();
+    }
+
+    /// For a relay whose consumer was dropped: another one has come.
+    pub(super) fn reopen(&self) {
+        let mut state = self.lock();
+        (state.closed, state.aborted) = (false, None);
+        drop(state);
+        self.readable.notify_waiters();
+    }
+
+    /// Waits until rows can be handed over again. Cancel-safe.
+    pub(crate) async fn reopened(&self) {
+        loop {
+            let changed = self.readable.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.is_closed() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Rows of a relay are lost: the ledger keeps them, should they be handed over again.
+    fn lose(&self, place: Place, mut batch: Batch) {
+        let receipt = batch.take_receipt();
+        if let Some(ledger) = &self.ledger {
+            ledger.lose(place.number, batch);
+        }
+        receipt.settle(Outcome::Lost);
     }
 
     /// For a relay: more rows wait before it, and none of them comes until the sink has settled some.
@@ -156,7 +189,7 @@ impl Queue {
     }
 
     /// Whether the consumer is gone or the end was forced.
-    pub(super) fn is_aborted(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         self.lock().aborted.is_some()
     }
 
@@ -308,7 +341,7 @@ impl Queue {
     /// The same for rows that had a place; a relay leaves it to the receipts what becomes of those that are lost.
     pub(super) fn drop_placed(&self, place: Place, batch: Batch, reason: Reason, outcome: Outcome) {
         if self.ledger.is_some() && outcome == Outcome::Lost {
-            return batch.settle(outcome);
+            return self.lose(place, batch);
         }
         self.meter.dropped(reason, batch.events());
         self.account(place, &batch);
@@ -335,9 +368,11 @@ impl Queue {
             count(&self.meter, events, bytes);
             return batch;
         };
-        let own = batch.take_receipt();
+        let (own, rows) = (batch.take_receipt(), batch.view());
         batch.with_receipt(Receipt::new(move |outcome| {
-            if outcome != Outcome::Lost {
+            if outcome == Outcome::Lost {
+                ledger.lose(place.number, rows);
+            } else {
                 count(ledger.meter(), events, bytes);
                 ledger.account(place.number, events, bytes);
             }

@@ -15,12 +15,13 @@ const READS_MAX: u32 = 6;
 impl Stage {
     /// Hands over what the sink may have.
     pub(super) fn hand_over(&mut self) {
+        self.hand_again();
         while self.window.has_room() && !self.gone.is_cancelled() && !self.shutdown.is_aborted() {
             match self.next_record() {
                 Some(ReadBack { batch, start, end }) => {
-                    self.window.push(start, end, batch.weight(), clock::now());
                     let receipt = self.settlements.of_record(start.seq);
                     let number = self.settlements.ledger().open(batch.events(), batch.bytes(), true);
+                    self.window.push(start, end, batch.weight(), number, clock::now());
                     self.back.enter(number, batch.with_receipt(receipt));
                 }
                 None => break,
@@ -97,8 +98,8 @@ impl Stage {
         self.unpersisted = true;
     }
 
-    /// Takes note of what the sink has settled. Rows that were lost with it (an abort) stay in the log and are
-    /// delivered again after the restart.
+    /// Takes note of what the sink has settled. Rows that were lost stay in the log: they are handed over again, or, if
+    /// no sink takes them any more, delivered after the restart.
     pub(super) fn take_settlements(&mut self) {
         for (seq, outcome) in self.settlements.take() {
             match outcome {
@@ -121,6 +122,7 @@ impl Stage {
 
     /// The sink has settled a record.
     pub(super) fn settled_record(&mut self, seq: u64) {
+        self.again.progress();
         if let Some(record) = self.window.settle(seq) {
             let (events, bytes) = record.held();
             self.store.settle(events, bytes);

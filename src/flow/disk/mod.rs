@@ -7,6 +7,9 @@
 //! command line's view).
 
 mod admit;
+mod again;
+#[cfg(test)]
+mod again_tests;
 pub mod audit;
 #[cfg(test)]
 mod crash_tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::again::Again;
 use super::passing::Passing;
 use super::stage::{DiskBuffer, RETRY, Stage, Trouble};
 use super::store::Store;
@@ -76,7 +77,7 @@ impl Stage {
 
 impl DiskBuffer {
     fn stage(self, store: Store, name: String, shutdown: Shutdown, gone: CancellationToken) -> Stage {
-        let DiskBuffer { front, back, ledger, options, wishes, meter, status, .. } = self;
+        let DiskBuffer { front, back, ledger, options, attended, wishes, meter, status, .. } = self;
         let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
         let settlements = Settlements::new(ledger);
         Stage {
@@ -85,6 +86,7 @@ impl DiskBuffer {
             back,
             options,
             wishes,
+            attended,
             meter,
             status,
             shutdown,
@@ -96,6 +98,7 @@ impl DiskBuffer {
             kept_weight: 0,
             window: Window::new(options.ahead(), settlements.clone()),
             settlements,
+            again: Again::default(),
             passing: Passing::default(),
             unsafe_yet: VecDeque::new(),
             sink_only: VecDeque::new(),

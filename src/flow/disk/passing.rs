@@ -239,8 +239,8 @@ impl Stage {
     /// is older than a few intervals, and all there is it has.
     pub(super) fn held_until(&mut self) -> Option<Instant> {
         self.passing.forget();
-        let behind = !self.kept.is_empty() || self.is_unread() || self.gone.is_cancelled();
-        if behind || !self.writes_passing() || self.settlements.has_lost() {
+        let behind = !self.kept.is_empty() || self.is_unread() || self.window.has_lost();
+        if behind || self.gone.is_cancelled() || !self.writes_passing() || self.settlements.has_lost() {
             return None;
         }
         let passing = self.passing.slots.front().map(|slot| slot.since);
@@ -296,7 +296,7 @@ impl Stage {
     /// A batch that passed is a record now, and handed over.
     fn committed(&mut self, slot: &Slot, rows: &Batch, place: Appended) {
         let Appended { start, end } = place;
-        self.window.push(start, end, rows.weight(), slot.since);
+        self.window.push(start, end, rows.weight(), slot.of.number, slot.since);
         self.store.skip_to(end);
         match slot.become_record(start.seq) {
             Some((receipt, lost)) => {

@@ -25,9 +25,9 @@ use crate::flow::meter::Meter;
 use crate::flow::queue::{Inlet, Queue};
 use crate::flow::{MeterSnapshot, Reason};
 
-type Heard = Arc<Mutex<BTreeMap<u64, Outcome>>>;
+pub(super) type Heard = Arc<Mutex<BTreeMap<u64, Outcome>>>;
 
-fn options(when_full: DiskFull) -> DiskOptions {
+pub(super) fn options(when_full: DiskFull) -> DiskOptions {
     DiskOptions {
         limits: Limits { bytes_max: 1 << 20, events_max: None, compression: Compression::None },
         when_full,
@@ -36,7 +36,7 @@ fn options(when_full: DiskFull) -> DiskOptions {
     }
 }
 
-fn batch(number: u64, heard: &Heard) -> Batch {
+pub(super) fn batch(number: u64, heard: &Heard) -> Batch {
     let to = heard.clone();
     let receipt = Receipt::new(move |outcome| {
         assert!(to.lock().unwrap().insert(number, outcome).is_none(), "{number} was settled twice");
@@ -51,23 +51,25 @@ fn number(batch: &Batch) -> u64 {
 }
 
 /// A buffer at work on this runtime, whose clock is paused.
-struct Life {
-    front: Arc<Queue>,
-    inlet: Option<Inlet>,
+pub(super) struct Life {
+    pub(super) front: Arc<Queue>,
+    pub(super) back: Arc<Queue>,
+    pub(super) inlet: Option<Inlet>,
     meter: Arc<Meter>,
     shutdown: Shutdown,
-    gone: CancellationToken,
-    heard: Heard,
+    pub(super) gone: CancellationToken,
+    pub(super) heard: Heard,
     stage: tokio::task::JoinHandle<()>,
     disk_bytes: Box<dyn Fn() -> u64>,
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
 }
 
 impl Life {
-    async fn on(model: &Model, options: DiskOptions) -> Option<Life> {
+    pub(super) async fn on(model: &Model, options: DiskOptions) -> Option<Life> {
         let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
         let gone = CancellationToken::new();
         let (front, buffer, inlet) = DiskBuffer::on(Arc::new(model.clone()), options, meter.clone());
+        let back = buffer.back.clone();
         let (status, control) = (buffer.status().clone(), buffer.control().clone());
         let (tell, _) = oneshot::channel();
         let opening =
@@ -78,6 +80,7 @@ impl Life {
         let disk_bytes = Box::new(move || status.snapshot().disk_bytes);
         Some(Life {
             front,
+            back,
             inlet: Some(inlet),
             meter,
             shutdown,
@@ -89,11 +92,11 @@ impl Life {
         })
     }
 
-    async fn push(&self, number: u64) {
+    pub(super) async fn push(&self, number: u64) {
         self.front.push(batch(number, &self.heard)).await;
     }
 
-    async fn next(&mut self) -> Lease {
+    pub(super) async fn next(&mut self) -> Lease {
         self.inlet.as_mut().unwrap().recv().await.expect("open")
     }
 
@@ -101,12 +104,12 @@ impl Life {
         self.heard.lock().unwrap().get(&number).copied()
     }
 
-    fn counts(&self) -> MeterSnapshot {
+    pub(super) fn counts(&self) -> MeterSnapshot {
         self.meter.snapshot()
     }
 
     /// A forced end.
-    async fn kill(mut self) -> (MeterSnapshot, Heard) {
+    pub(super) async fn kill(mut self) -> (MeterSnapshot, Heard) {
         self.shutdown.abort();
         drop(self.inlet.take());
         self.stage.await.unwrap();
@@ -115,12 +118,12 @@ impl Life {
     }
 }
 
-async fn pause(millis: u64) {
+pub(super) async fn pause(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
 /// Everything that a next life delivers.
-async fn recovered(model: Model) -> Vec<u64> {
+pub(super) async fn recovered(model: Model) -> Vec<u64> {
     let mut life = Life::on(&model, options(DiskFull::Block)).await.expect("a crash never blocks the start");
     life.front.close();
     let mut numbers = Vec::new();

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::again::{Again, Attended};
 use super::format::Point;
 use super::passing::Passing;
 use super::safety::PERSIST_EVERY;
@@ -49,6 +50,7 @@ pub struct DiskBuffer {
     pub(super) ledger: Arc<Ledger>,
     pub(super) options: DiskOptions,
     control: Arc<Control>,
+    pub(super) attended: Attended,
     pub(super) wishes: watch::Receiver<DiskOptions>,
     pub(super) meter: Arc<Meter>,
     pub(super) status: Arc<BufferStatus>,
@@ -60,6 +62,7 @@ pub struct DiskBuffer {
 pub struct Control {
     front: Arc<Queue>,
     wishes: watch::Sender<DiskOptions>,
+    sink_gone: watch::Sender<CancellationToken>,
 }
 
 impl Control {
@@ -67,6 +70,14 @@ impl Control {
     pub fn set(&self, options: DiskOptions) {
         self.front.set_bounds(front_bounds(&options));
         self.wishes.send_replace(options);
+    }
+
+    /// Another sink takes over after one that has ended: what that one left is handed over to it, what it had lost
+    /// first. Its queue yields rows once it is open again. Returns what to cancel when this one takes nothing more.
+    pub fn another_sink(&self) -> CancellationToken {
+        let gone = CancellationToken::new();
+        self.sink_gone.send_replace(gone.clone());
+        gone
     }
 }
 
@@ -100,7 +111,8 @@ impl DiskBuffer {
     ) -> (Arc<Queue>, DiskBuffer, Inlet) {
         let front = Queue::new(front_bounds(&options), meter.clone());
         let (send, wishes) = watch::channel(options);
-        let control = Arc::new(Control { front: front.clone(), wishes: send });
+        let (sink_gone, attended) = watch::channel(CancellationToken::new());
+        let control = Arc::new(Control { front: front.clone(), wishes: send, sink_gone });
         let ledger = Ledger::new(meter.clone());
         let back = Queue::relay(ledger.clone());
         let status = Arc::default();
@@ -111,6 +123,7 @@ impl DiskBuffer {
             ledger,
             options,
             control,
+            attended,
             wishes,
             meter,
             status,
@@ -138,7 +151,7 @@ impl DiskBuffer {
             self.storage = other;
         }
         let (tell, opened) = oneshot::channel();
-        let sink_gone = CancellationToken::new();
+        let sink_gone = self.attended.borrow().clone();
         let (dir, shutdown) = (directory(&cx.state_dir, &cx.site), cx.shutdown.clone());
         let (name, gone) = (cx.site.id(), sink_gone.clone());
         let done = task::spawn_thread("disk buffer", async move {
@@ -185,6 +198,7 @@ pub(super) struct Stage {
     pub(super) back: Arc<Queue>,
     pub(super) options: DiskOptions,
     pub(super) wishes: watch::Receiver<DiskOptions>,
+    pub(super) attended: Attended,
     pub(super) meter: Arc<Meter>,
     pub(super) status: Arc<BufferStatus>,
     pub(super) shutdown: Shutdown,
@@ -199,6 +213,7 @@ pub(super) struct Stage {
     pub(super) kept_weight: u64,
     pub(super) window: Window,
     pub(super) settlements: Arc<Settlements>,
+    pub(super) again: Again,
     /// Handed over without being written.
     pub(super) passing: Passing,
     /// Receipts of sources in the order of their records.
@@ -217,6 +232,7 @@ impl Stage {
     pub(super) async fn run(mut self) {
         loop {
             self.take_options();
+            self.take_successor();
             self.take_settlements();
             self.admit();
             if !self.is_held_up() {
@@ -255,7 +271,8 @@ impl Stage {
             return true;
         }
         let written = self.input_done && self.inbox.is_empty();
-        let handed_over = self.kept.is_empty() && !self.is_unread();
+        let lost = self.window.has_lost() && !self.back.is_closed();
+        let handed_over = !lost && self.kept.is_empty() && !self.is_unread();
         if written && handed_over {
             self.back.close();
         }
@@ -268,7 +285,7 @@ impl Stage {
     async fn wait(&mut self) {
         let wake = self.next_wake();
         let (front, inbox, settlements) = (&mut self.front, &mut self.inbox, &self.settlements);
-        let wishes = &mut self.wishes;
+        let (wishes, attended) = (&mut self.wishes, &mut self.attended);
         let takes = inbox.is_empty() && !self.input_done;
         let synced = async {
             match &mut self.syncing {
@@ -283,6 +300,7 @@ impl Stage {
             done = synced => ended = Some(done),
             () = settlements.news() => {}
             Ok(()) = wishes.changed() => wishes.mark_changed(),
+            Ok(()) = attended.changed() => attended.mark_changed(),
             lease = front.recv(), if takes => match lease {
                 Some(lease) => inbox.push_back(lease),
                 None => self.input_done = true,
@@ -302,7 +320,7 @@ impl Stage {
             (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
         let held = if self.inbox.is_empty() { None } else { self.held_until() };
-        let soonest = [sync, persist, held, self.commit_due()].into_iter().flatten().min();
+        let soonest = [sync, persist, held, self.commit_due(), self.again_due()].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
         let retry = self.trouble.retry_at.filter(|at| *at > now);
         let soonest = soonest.map(|at| at.max(now + LEAST_PAUSE)).map(|at| retry.map_or(at, |r| at.max(r)));

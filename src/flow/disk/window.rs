@@ -139,10 +139,12 @@ pub(super) struct HandedOver {
     pub(super) end: Point,
     /// What it weighs in memory.
     pub(super) weight: u64,
+    /// In the ledger.
+    number: u64,
     /// Since when the sink has it.
     since: Instant,
     settled: bool,
-    /// The sink had them when it ended, and nobody else has them.
+    /// The sink has lost it, or a part of it, and nobody has it in hand.
     lost: bool,
 }
 
@@ -187,7 +189,7 @@ impl Window {
         self.weight_max = weight_max;
     }
 
-    /// Whether another record may be handed over.
+    /// Whether another record may be handed over: none is before those that were lost.
     pub(super) fn has_room(&self) -> bool {
         self.has_room_within(self.weight_max)
     }
@@ -199,7 +201,7 @@ impl Window {
 
     fn has_room_within(&self, weight_max: u64) -> bool {
         let weight = self.weight + self.settlements.memory_weight();
-        weight == 0 || (weight < weight_max && self.records.len() < RECORDS_MAX)
+        self.lost == 0 && (weight == 0 || (weight < weight_max && self.records.len() < RECORDS_MAX))
     }
 
     /// Whether nothing is in the sink's hands.
@@ -207,10 +209,10 @@ impl Window {
         self.records.is_empty() && self.settlements.memory_weight() == 0
     }
 
-    /// A record was handed over; the sink has had its rows since `since`.
-    pub(super) fn push(&mut self, start: Point, end: Point, weight: u64, since: Instant) {
+    /// A record was handed over under its number in the ledger; the sink has had its rows since `since`.
+    pub(super) fn push(&mut self, start: Point, end: Point, weight: u64, number: u64, since: Instant) {
         self.weight += weight;
-        let record = HandedOver { start, end, weight, since, settled: false, lost: false };
+        let record = HandedOver { start, end, weight, number, since, settled: false, lost: false };
         let (events, bytes) = record.held();
         self.open = (self.open.0 + events, self.open.1 + bytes);
         self.open_records += 1;
@@ -242,6 +244,20 @@ impl Window {
             record.lost = true;
             self.lost += 1;
         }
+    }
+
+    /// Whether records are lost and not in the sink's hands again.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost > 0
+    }
+
+    /// The records that are lost, and their numbers in the ledger: they are to be handed over again, in this order.
+    pub(super) fn take_lost(&mut self) -> Vec<(u64, u64)> {
+        self.lost = 0;
+        let of = |record: &mut HandedOver| {
+            std::mem::take(&mut record.lost).then_some((record.start.seq, record.number))
+        };
+        self.records.iter_mut().filter_map(of).collect()
     }
 
     /// Whether somebody has records in hand and will settle them, though it may be no sink of this buffer any more.
