@@ -21,19 +21,20 @@ impl Stage {
         loop {
             self.fill_inbox();
             self.pass_by();
-            if self.inbox.is_empty() && !self.must_commit() {
+            if !self.must_commit() && (self.inbox.is_empty() || self.held_until().is_some()) {
                 return;
             }
             if self.is_pausing() {
                 return self.refuse_inbox();
             }
             match self.write(together) {
-                Ok(()) if !self.inbox.is_empty() || self.must_commit() => {}
                 Ok(()) => {
                     self.status.full.store(false, Relaxed);
                     self.clear_trouble();
-                    // One group at a time, so that what was written is handed over before the next is waited for.
-                    return;
+                    if self.inbox.is_empty() && !self.must_commit() {
+                        // One group at a time, so that what was written is handed over before the next is waited for.
+                        return;
+                    }
                 }
                 Err(Refused::Full) => {
                     self.status.full.store(true, Relaxed);

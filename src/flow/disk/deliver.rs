@@ -18,7 +18,7 @@ impl Stage {
         while self.window.has_room() && !self.gone.is_cancelled() && !self.shutdown.is_aborted() {
             match self.next_record() {
                 Some(ReadBack { batch, start, end }) => {
-                    self.window.push(start, end, batch.weight());
+                    self.window.push(start, end, batch.weight(), clock::now());
                     let receipt = self.settlements.of_record(start.seq);
                     let number = self.settlements.ledger().open(batch.events(), batch.bytes(), true);
                     self.back.enter(number, batch.with_receipt(receipt));
@@ -31,8 +31,13 @@ impl Stage {
 
     /// Whether rows wait that can only be handed over, or written, once the sink has settled what it has.
     pub(super) fn is_held_up(&self) -> bool {
-        let unread = !self.kept.is_empty() || self.store.read_point().seq < self.store.end().seq;
+        let unread = !self.kept.is_empty() || self.is_unread();
         !self.window.is_empty() && ((unread && !self.window.has_room()) || !self.inbox.is_empty())
+    }
+
+    /// Whether the log holds records that were not handed over.
+    pub(super) fn is_unread(&self) -> bool {
+        self.store.read_point().seq < self.store.end().seq
     }
 
     fn next_record(&mut self) -> Option<ReadBack> {

@@ -18,6 +18,8 @@ use crate::flow::meter::Reason;
 
 /// Batches that pass at once, at most.
 const PASSING_MAX: usize = 16_384;
+/// Intervals after which a sink that has not settled what it has is behind, and the next rows go to the disk.
+const INTERVALS_BEHIND: u32 = 2;
 /// Before rows are offered to a full log again, when nothing else calls for it.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -200,8 +202,8 @@ impl Stage {
         }
         let lasting = self.writes_passing();
         while self.kept.is_empty()
-            && self.store.read_point().seq >= self.store.end().seq
-            && self.window.has_room()
+            && !self.is_unread()
+            && self.window.has_room_to_pass()
             && self.passing.has_room()
         {
             let Some(batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
@@ -229,6 +231,19 @@ impl Stage {
         let at_once = self.gone.is_cancelled() || self.settlements.has_lost();
         let due = if at_once { clock::now() } else { oldest.since + self.options.sync_interval };
         Some(self.passing.not_before.map_or(due, |at| at.max(due)))
+    }
+
+    /// Until when rows that have come wait for the sink rather than be written, because it keeps up: nothing that it has
+    /// is older than a few intervals, and all there is it has.
+    pub(super) fn held_until(&mut self) -> Option<Instant> {
+        self.passing.forget();
+        let behind = !self.kept.is_empty() || self.is_unread() || self.gone.is_cancelled();
+        if behind || !self.writes_passing() || self.settlements.has_lost() {
+            return None;
+        }
+        let passing = self.passing.slots.front().map(|slot| slot.since);
+        let oldest = [self.window.open_since(), passing].into_iter().flatten().min()?;
+        Some(oldest + self.options.sync_interval * INTERVALS_BEHIND).filter(|until| *until > clock::now())
     }
 
     /// Whether that time has come.
@@ -278,7 +293,7 @@ impl Stage {
     /// A batch that passed is a record now, and handed over.
     fn committed(&mut self, slot: &Slot, rows: &Batch, place: Appended) {
         let Appended { start, end } = place;
-        self.window.push(start, end, rows.weight());
+        self.window.push(start, end, rows.weight(), slot.since);
         self.store.skip_to(end);
         match slot.become_record(start.seq) {
             Some((receipt, lost)) => {

@@ -155,6 +155,64 @@ async fn what_the_sink_settles_soon_is_never_written() {
     }
 }
 
+/// A source that is always ahead of its sink.
+fn flood(life: &Life, batches: u64) -> tokio::task::JoinHandle<()> {
+    let (front, heard) = (life.front.clone(), life.heard.clone());
+    task::spawn(async move {
+        for n in 0..batches {
+            front.push(batch(n, &heard)).await;
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_faster_source_waits_for_a_sink_that_keeps_up_and_nothing_is_written() {
+    let mut life = Life::on(&Model::default(), options(DiskFull::Block)).await.unwrap();
+    let source = flood(&life, 1_000);
+    for n in 0..1_000 {
+        let lease = life.next().await;
+        assert_eq!(number(lease.batch()), n);
+        if n % 10 == 0 {
+            pause(10).await;
+        }
+        lease.delivered();
+        assert_eq!((life.disk_bytes)(), 0, "at {n}");
+    }
+    source.await.unwrap();
+    assert!(life.counts().balances() && life.counts().delivered_events == 3_000, "{:?}", life.counts());
+    life.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_does_not_wait_for_a_slow_one_and_is_held_back_again_once_that_has_caught_up() {
+    let mut life = Life::on(&Model::default(), options(DiskFull::Block)).await.unwrap();
+    let source = flood(&life, 300);
+    let held = life.next().await;
+    pause(250).await;
+    assert!(source.is_finished(), "two intervals and a moment of writing");
+    assert_eq!(life.heard.lock().unwrap().len(), 300, "all is safe");
+    held.delivered();
+    for n in 1..300 {
+        let lease = life.next().await;
+        assert_eq!(number(lease.batch()), n);
+        lease.delivered();
+    }
+    pause(10).await;
+    life.heard.lock().unwrap().clear();
+    let (source, written) = (flood(&life, 300), (life.disk_bytes)());
+    for n in 0..300 {
+        let lease = life.next().await;
+        assert_eq!(number(lease.batch()), n);
+        if n % 10 == 0 {
+            pause(10).await;
+        }
+        lease.delivered();
+    }
+    source.await.unwrap();
+    assert_eq!((life.disk_bytes)(), written, "nothing more is written");
+    life.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_it_does_not_settle_is_safe_within_the_interval_and_not_handed_over_twice() {
     let model = Model::default();

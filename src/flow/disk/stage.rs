@@ -255,7 +255,7 @@ impl Stage {
             return true;
         }
         let written = self.input_done && self.inbox.is_empty();
-        let handed_over = self.kept.is_empty() && self.store.read_point().seq >= self.store.end().seq;
+        let handed_over = self.kept.is_empty() && !self.is_unread();
         if written && handed_over {
             self.back.close();
         }
@@ -301,7 +301,8 @@ impl Stage {
         let sync =
             (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
-        let soonest = [sync, persist, self.commit_due()].into_iter().flatten().min();
+        let held = if self.inbox.is_empty() { None } else { self.held_until() };
+        let soonest = [sync, persist, held, self.commit_due()].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
         let retry = self.trouble.retry_at.filter(|at| *at > now);
         let soonest = soonest.map(|at| at.max(now + LEAST_PAUSE)).map(|at| retry.map_or(at, |r| at.max(r)));

@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::format::Point;
+use crate::base::clock::Instant;
 use crate::batch::{Batch, Outcome, Receipt};
 use crate::flow::ledger::Ledger;
 use crate::flow::meter::Reason;
 
 /// Records that are handed over at most, however small.
 const RECORDS_MAX: usize = 65_536;
+/// What rows that pass weigh at most. More would not make a sink that keeps up any faster, but go through memory that
+/// no cache holds.
+const PASSING_WEIGHT_MAX: u64 = 8 << 20;
 
 /// Where receipts of what was handed over report.
 #[derive(Debug)]
@@ -135,6 +139,8 @@ pub(super) struct HandedOver {
     pub(super) end: Point,
     /// What it weighs in memory.
     pub(super) weight: u64,
+    /// Since when the sink has it.
+    since: Instant,
     settled: bool,
     /// The sink had them when it ended, and nobody else has them.
     lost: bool,
@@ -183,8 +189,17 @@ impl Window {
 
     /// Whether another record may be handed over.
     pub(super) fn has_room(&self) -> bool {
+        self.has_room_within(self.weight_max)
+    }
+
+    /// Whether rows may be handed over that were not written.
+    pub(super) fn has_room_to_pass(&self) -> bool {
+        self.has_room_within(self.weight_max.min(PASSING_WEIGHT_MAX))
+    }
+
+    fn has_room_within(&self, weight_max: u64) -> bool {
         let weight = self.weight + self.settlements.memory_weight();
-        weight == 0 || (weight < self.weight_max && self.records.len() < RECORDS_MAX)
+        weight == 0 || (weight < weight_max && self.records.len() < RECORDS_MAX)
     }
 
     /// Whether nothing is in the sink's hands.
@@ -192,10 +207,10 @@ impl Window {
         self.records.is_empty() && self.settlements.memory_weight() == 0
     }
 
-    /// A record was handed over.
-    pub(super) fn push(&mut self, start: Point, end: Point, weight: u64) {
+    /// A record was handed over; the sink has had its rows since `since`.
+    pub(super) fn push(&mut self, start: Point, end: Point, weight: u64, since: Instant) {
         self.weight += weight;
-        let record = HandedOver { start, end, weight, settled: false, lost: false };
+        let record = HandedOver { start, end, weight, since, settled: false, lost: false };
         let (events, bytes) = record.held();
         self.open = (self.open.0 + events, self.open.1 + bytes);
         self.open_records += 1;
@@ -242,5 +257,10 @@ impl Window {
     /// Before the first record that is not settled, if any is.
     pub(super) fn first_open(&self) -> Option<Point> {
         self.records.front().map(|r| r.start)
+    }
+
+    /// Since when the sink has had the first record that is not settled, if any is.
+    pub(super) fn open_since(&self) -> Option<Instant> {
+        self.records.front().map(|r| r.since)
     }
 }
