@@ -19,7 +19,9 @@ use crate::flow::meter::Reason;
 /// Batches that pass at once, at most.
 const PASSING_MAX: usize = 16_384;
 /// Intervals after which a sink that has not settled what it has is behind, and the next rows go to the disk.
-const INTERVALS_BEHIND: u32 = 2;
+const INTERVALS_BEHIND: u32 = 4;
+/// And however long they are.
+const BEHIND_AFTER_MAX: Duration = Duration::from_millis(500);
 /// Before rows are offered to a full log again, when nothing else calls for it.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -243,7 +245,8 @@ impl Stage {
         }
         let passing = self.passing.slots.front().map(|slot| slot.since);
         let oldest = [self.window.open_since(), passing].into_iter().flatten().min()?;
-        Some(oldest + self.options.sync_interval * INTERVALS_BEHIND).filter(|until| *until > clock::now())
+        let behind_after = (self.options.sync_interval * INTERVALS_BEHIND).min(BEHIND_AFTER_MAX);
+        Some(oldest + behind_after).filter(|until| *until > clock::now())
     }
 
     /// Whether that time has come.

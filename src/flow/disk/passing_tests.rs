@@ -188,8 +188,8 @@ async fn it_does_not_wait_for_a_slow_one_and_is_held_back_again_once_that_has_ca
     let mut life = Life::on(&Model::default(), options(DiskFull::Block)).await.unwrap();
     let source = flood(&life, 300);
     let held = life.next().await;
-    pause(250).await;
-    assert!(source.is_finished(), "two intervals and a moment of writing");
+    pause(350).await;
+    assert!(source.is_finished(), "four intervals and a moment of writing");
     assert_eq!(life.heard.lock().unwrap().len(), 300, "all is safe");
     held.delivered();
     for n in 1..300 {

@@ -11,8 +11,8 @@ use super::store::{Segment, Store, segment_path};
 /// Zeros that are written behind the last record where older bytes follow; as long as a record's header.
 pub(super) const END_MARK: [u8; 64] = [0; 64];
 
-/// Files that are kept at most: as many as segments are settled while one is written.
-const SPARES_MAX: usize = 3;
+/// Files that are kept at most. A sink that is a little behind settles several while one is written.
+const SPARES_MAX: usize = 8;
 
 /// A file that is kept to be written over. It has its old name: after a crash it is a segment like others, settled.
 #[derive(Debug, Clone, Copy)]
