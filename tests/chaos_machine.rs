@@ -23,7 +23,7 @@ use std::time::Duration;
 use logweir::base::clock;
 use logweir::base::rng::Rng;
 use support::receiver::Receiver;
-use support::weir::{Place, Weir};
+use support::weir::{Place, Weir, binary};
 use support::{eventually, free_port, http, skip};
 
 /// Files into a file, the state below `DIR/STATE`.
@@ -318,7 +318,7 @@ fn descriptors_run_out_while_clients_connect_and_files_rotate() {
     );
     place.write("pipelines.toml", config.replace("DIR", place.dir().to_str().unwrap()));
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n 64; exec '{}' run", env!("CARGO_BIN_EXE_weir"))]);
+    command.args(["-c", &format!("ulimit -n 64; exec '{}' run", binary().display())]);
     command.current_dir(place.dir()).stdin(Stdio::null()).stdout(Stdio::null());
     let mut weir = place.spawn(&mut command, served);
     weir.wait_ready();

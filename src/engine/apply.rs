@@ -404,7 +404,7 @@ async fn stopped(switches: &[(&Site, &Switch)], patience: Duration, ground: &Gro
         return Ok(());
     }
     switches.iter().filter(|(_, s)| !s.ended.is_cancelled()).for_each(|(_, s)| s.stop.abort());
-    if within(ABORT_MAX, ground, ended()).await {
+    if aborted(ended()).await {
         return Ok(());
     }
     let stuck = switches.iter().filter(|(_, s)| !s.ended.is_cancelled()).map(|(site, _)| site.id());
@@ -428,6 +428,12 @@ async fn within<T>(patience: Duration, ground: &Ground, done: impl Future<Output
     }
 }
 
+/// Waits for what was aborted to be gone, also while the process is forced to its end: whatever starts in its place
+/// would find its files locked and its addresses taken. False for what hangs in a system call.
+async fn aborted(gone: impl Future<Output = impl Sized>) -> bool {
+    tokio::time::timeout(ABORT_MAX, gone).await.is_ok()
+}
+
 /// Ends a running pipeline in order: sources, filters, sinks. What is left at the end of `patience` is given up, or
 /// stays in its files. Sources hear that it is lost: if the pipeline comes back, be it because the reload fails,
 /// those that can read it again.
@@ -439,7 +445,7 @@ async fn end_pipeline(live: &Live, patience: Duration, ground: &Ground, notes: &
     let before: Vec<u64> = live.sinks.iter().map(|s| s.meter().snapshot().dropped_total()).collect();
     live.stop.abort();
     live.sinks.iter().for_each(|s| s.buffer.front.abort());
-    let gone = within(ABORT_MAX, ground, live.over.cancelled()).await;
+    let gone = aborted(live.over.cancelled()).await;
     for (sink, before) in live.sinks.iter().zip(before) {
         notes.extend(left_behind(sink, before, ground));
     }
@@ -475,8 +481,7 @@ async fn end_unfinished(live: &Live, patience: Duration, ground: &Ground) {
     }
     live.stop.abort();
     live.sinks.iter().for_each(|s| s.buffer.front.abort());
-    let ended = live.sinks.iter().map(LiveSink::gone);
-    within(ABORT_MAX, ground, join_all(ended)).await;
+    aborted(join_all(live.sinks.iter().map(LiveSink::gone))).await;
 }
 
 /// Leaves a course: what its filters held goes on to its sinks, and once nothing is on its way there, the sinks
@@ -531,7 +536,7 @@ async fn left_by_sinks(
         sink.switch.stop.abort();
         // One that was released before keeps its files open.
         sink.buffer.sink_gone();
-        within(ABORT_MAX, ground, sink.gone()).await;
+        aborted(sink.gone()).await;
         notes.extend(left_behind(sink, before, ground));
     }
     notes

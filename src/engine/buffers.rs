@@ -195,6 +195,8 @@ impl Buffer {
     /// No sink takes anything more: what is in files stays there for the next run.
     pub(super) fn sink_gone(&self) {
         if let Some(gone) = self.disk.as_ref().and_then(|disk| disk.sink_gone().clone()) {
+            // One that was released has left rows there for a successor, which does not come.
+            self.back.abort();
             gone.cancel();
         }
     }

@@ -228,16 +228,22 @@ async fn one_life(world: &Arc<World>, life: usize) {
                 world.violation(
                     "stuck: the last life, which nothing disturbs for good, does not end".to_owned(),
                 );
+                say_counts(&shared);
                 return;
             }
         },
     }
     // Who heard of a reload in the last moment writes down what it came to.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    for component in shared.get::<Board>().pipelines().iter().flat_map(|p| &p.components) {
-        say(|| format!("{}: {:?}", component.site.id(), component.meter.snapshot()));
-    }
+    say_counts(&shared);
     oracle::at_rest(world, &shared.get::<Board>());
+}
+
+fn say_counts(shared: &Shared) {
+    for component in shared.get::<Board>().pipelines().iter().flat_map(|p| &p.components) {
+        let (state, counts) = (component.health.state(), component.meter.snapshot());
+        say(|| format!("{} is {state:?}: {counts:?}", component.site.id()));
+    }
 }
 
 /// What is left of a moment once the reload that it counts from has begun, or does not come for long.

@@ -11,6 +11,10 @@ use logweir::flow::{Fault, Outlet, Source, TaskCx};
 
 use super::world::{PLANNED_PANIC, Row, Start, World, lock};
 
+/// Most passes of a life that end in a fault. One that always fails offers the same rows again faster than a slow sink
+/// takes them, and gets nowhere.
+const FAULTY_PASSES_MAX: u64 = 30;
+
 pub(crate) struct SimSource {
     pub(crate) world: Arc<World>,
     pub(crate) index: usize,
@@ -38,6 +42,11 @@ impl SimSource {
         log.again = false;
         log.passes += 1;
         (log.acknowledged, log.passes)
+    }
+
+    /// The last pass of this life that may end in a fault.
+    fn faulty_until(&self) -> u64 {
+        lock(&self.world.sources[self.index]).passes_before + FAULTY_PASSES_MAX
     }
 
     fn wants_again(&self) -> bool {
@@ -75,9 +84,10 @@ impl Source for SimSource {
             lock(&self.world.sources[self.index]).offered += to - at;
             out.send(batch).await;
             at = to;
+            let fails = self.world.scenario.source_faults && pass <= self.faulty_until();
             match self.rng.below(100) {
-                0 if self.world.scenario.source_faults => return Err(Fault::retry("a planned fault")),
-                1 if self.world.scenario.source_faults => std::panic::panic_any(PLANNED_PANIC),
+                0 if fails => return Err(Fault::retry("a planned fault")),
+                1 if fails => std::panic::panic_any(PLANNED_PANIC),
                 2..20 => tokio::time::sleep(Duration::from_millis(self.rng.below(200))).await,
                 20..40 => tokio::task::yield_now().await,
                 _ => {}

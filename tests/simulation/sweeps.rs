@@ -128,6 +128,40 @@ fn a_shutdown_at_every_step_of_a_reload_loses_nothing() {
 }
 
 #[test]
+fn a_second_signal_at_every_moment_of_a_reload_leaves_files_to_who_comes_next() {
+    let mut figures = Figures::default();
+    let manners = [Manner::Dead, Manner::Hanging];
+    for (manner, at) in manners.into_iter().flat_map(|manner| (0..40).map(move |at| (manner, at))) {
+        let end = End::Drain(When::Reload(0, Then::After(Duration::from_millis(at / 8))));
+        // The pipeline aside goes, and comes back since the guest does not start.
+        let mut scenario = small(step(Change::Trade(2), Trouble::Sinks, 20 + at), end, Survives::Everything);
+        scenario.sinks[3] = SinkPlan { disk: scenario.sinks[2].disk, ..sink(manner, None) };
+        scenario.lives[0].second_signal = Some(Duration::from_millis(at % 8 * 5));
+        let name = format!("{manner:?} beside, and a second signal, {at}");
+        figures.add(&judged(scenario, at, &name));
+    }
+    println!("a second signal at every moment of a reload: {figures}, no violation");
+}
+
+#[test]
+fn a_sink_that_goes_for_another_at_every_step_ends_with_rows_in_hand() {
+    let mut figures = Figures::default();
+    for at in 0..40 {
+        let mut scenario =
+            small(step(Change::Trade(2), Trouble::None, 3), End::Completion, Survives::Everything);
+        scenario.rows = 300;
+        scenario.sinks[3].manner = Manner::Prompt;
+        // The one that has come goes again, with much in hand, for the pipeline aside, which wants its place.
+        let disk =
+            scenario.sinks[2].disk.map(|disk| DiskPlan { memory_bytes: 30_000, bytes_max: 60_000, ..disk });
+        scenario.sinks[2] = sink(Manner::Slow, disk);
+        scenario.lives[0].reloads.insert(1, step(Change::Trade(2), Trouble::None, at));
+        figures.add(&judged(scenario, at, &format!("a sink goes for another at step {at}")));
+    }
+    println!("a sink goes for another at every step: {figures}, no violation");
+}
+
+#[test]
 fn a_link_behind_a_disk_buffer_is_exchanged_at_every_step() {
     let mut figures = Figures::default();
     for at in 0..40 {

@@ -68,7 +68,7 @@ pub(crate) struct SourceLog {
     /// Where a source that was told to end left off, and in which pass: its successor goes on there.
     pub(crate) left_off: Option<(u64, u64)>,
     /// The same when this life began.
-    passes_before: u64,
+    pub(crate) passes_before: u64,
 }
 
 impl SourceLog {

@@ -1,9 +1,11 @@
 //! Receivers that misbehave on purpose, and remember every line they answered for. The HTTP one refuses, hangs,
-//! closes in the middle and answers 503 by turns; the TCP one stops listening, half-closes and resets.
+//! closes in the middle and answers 503 by turns; the TCP one stops listening, half-closes and dies, and knows to the
+//! byte what its sockets had taken by then.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use logweir::base::clock::{self, Instant};
 use logweir::base::rng::Rng;
+use socket2::{SockFilter, SockRef};
 
 /// How often each numbered line has come, and when last. Lines hold `line NNNNNNNNNN` somewhere.
 pub type Arrived = Arc<Mutex<HashMap<u64, (u32, Instant)>>>;
@@ -23,13 +26,11 @@ pub struct Receiver {
     pub arrived: Arrived,
     /// The numbers that a dying receiver's sockets had taken, and nobody read.
     pub held: Arc<Mutex<HashSet<u64>>>,
-    /// How often the receiver died with a connection open, and the last number it knew of each time.
-    pub deaths: Arc<Mutex<Vec<u64>>>,
+    /// How often the receiver died with a connection open.
+    pub deaths: Arc<AtomicU64>,
     /// How long before its cause (a kill, a reload, an end of its connection) a line that came again had come.
     pub stalest: Arc<Mutex<Duration>>,
     causes: Arc<Mutex<Vec<Instant>>>,
-    /// How many connections it accepted.
-    pub accepted: Arc<AtomicU64>,
     /// What became of each connection, and when nobody listened, in order.
     pub history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
@@ -56,22 +57,9 @@ impl Receiver {
         let guest = Guest::default();
         let (arrived, held, deaths) = (guest.arrived.clone(), guest.held.clone(), guest.deaths.clone());
         let (calm, stop, history) = (guest.calm.clone(), guest.stop.clone(), guest.history.clone());
-        let (stalest, causes, accepted) =
-            (guest.stalest.clone(), guest.causes.clone(), guest.accepted.clone());
+        let (stalest, causes) = (guest.stalest.clone(), guest.causes.clone());
         let thread = thread::spawn(move || listen(listener, port, &guest, seed, serve));
-        Receiver {
-            port,
-            arrived,
-            held,
-            deaths,
-            stalest,
-            causes,
-            accepted,
-            history,
-            calm,
-            stop,
-            thread: Some(thread),
-        }
+        Receiver { port, arrived, held, deaths, stalest, causes, history, calm, stop, thread: Some(thread) }
     }
 
     /// From now on it behaves.
@@ -109,10 +97,9 @@ impl Drop for Receiver {
 struct Guest {
     arrived: Arrived,
     held: Arc<Mutex<HashSet<u64>>>,
-    deaths: Arc<Mutex<Vec<u64>>>,
+    deaths: Arc<AtomicU64>,
     stalest: Arc<Mutex<Duration>>,
     causes: Arc<Mutex<Vec<Instant>>>,
-    accepted: Arc<AtomicU64>,
     history: Arc<Mutex<Vec<String>>>,
     calm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
@@ -156,12 +143,21 @@ pub fn numbers(text: &str) -> impl Iterator<Item = u64> + '_ {
     text.match_indices("line ").filter_map(|(at, _)| text.get(at + 5..at + 15)?.parse().ok())
 }
 
-/// Most bytes that arrive at a socket between a look at it and its end: its receive buffer.
-pub const RECEIVE_BUFFER: usize = 32 << 10;
-
+/// What a receiver may lose by dying is bounded by its receive buffer; a small one also fills now and then.
 fn small(listener: &TcpListener) {
-    // The kernel doubles it.
-    rustix::net::sockopt::set_socket_recv_buffer_size(listener, RECEIVE_BUFFER / 2).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(listener, 16 << 10).unwrap();
+}
+
+/// Longer than a packet that had passed a socket's filter takes to be in the socket.
+const SETTLED: Duration = Duration::from_millis(10);
+
+/// From the next packet on the socket takes nothing: each is dropped unseen, so that nothing is acknowledged any more.
+/// What it has stays in it, and can be told to the byte.
+fn deafen(socket: &impl AsFd) {
+    // A program of one instruction, BPF_RET | BPF_K (socket(7), SO_ATTACH_FILTER): of each packet, keep 0 bytes.
+    let keep_nothing = SockFilter::new(0x06, 0, 0, 0);
+    SockRef::from(socket).attach_filter(&[keep_nothing]).unwrap();
+    thread::sleep(SETTLED);
 }
 
 /// Accepts; now and then nobody listens for a while.
@@ -170,7 +166,6 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
     let mut listener = Some(listener);
     let mut connections = Vec::new();
     let begin = |socket: TcpStream, seed| {
-        guest.accepted.fetch_add(1, Ordering::Relaxed);
         socket.set_nonblocking(false).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let guest = guest.clone();
@@ -179,10 +174,14 @@ fn listen(listener: TcpListener, port: u16, guest: &Guest, seed: u64, serve: fn(
     while !guest.is_over() {
         if listener.is_some() && !guest.is_calm() && rng.below(400) == 0 {
             // Who is already connected, and has had bytes acknowledged, is served: or they are gone unseen.
-            while let Some(Ok((socket, _))) = listener.as_ref().map(TcpListener::accept) {
+            let closing = listener.take().unwrap();
+            deafen(&closing);
+            while let Ok((socket, _)) = closing.accept() {
+                // It may have been made when the filter was there, and inherited it.
+                SockRef::from(&socket).detach_filter().ok();
                 connections.push(begin(socket, rng.next_u64()));
             }
-            listener = None;
+            drop(closing);
             guest.note("nobody listens".to_owned());
             thread::sleep(Duration::from_millis(rng.below(200)));
         }
@@ -331,22 +330,25 @@ fn serve_tcp(socket: TcpStream, guest: &Guest, mut rng: Rng) {
     }
 }
 
-/// Closes without having read everything, and notes what nobody will read: of that, and of the little that comes
-/// between the last look and the end, the sender's system was told that it is there.
-fn die(mut lines: BufReader<Patient>, socket: &TcpStream, guest: &Guest, last: Option<u64>) {
+/// Closes without having read everything, as the system does for a process that was killed, and notes the lines that
+/// nobody will read: those that are in its socket to their last byte, and could have been acknowledged.
+fn die(lines: BufReader<Patient>, socket: &TcpStream, guest: &Guest, last: Option<u64>) {
     guest.cause();
+    deafen(socket);
     let mut unread = lines.buffer().to_vec();
-    let waiting = rustix::io::ioctl_fionread(socket).unwrap_or(0) as usize;
     let from = unread.len();
+    let waiting = rustix::io::ioctl_fionread(socket).unwrap() as usize;
     unread.resize(from + waiting, 0);
-    let read = lines.get_mut().0.read(&mut unread[from..]).unwrap_or(0);
-    unread.truncate(from + read);
-    let text = String::from_utf8_lossy(&unread);
+    // Peeked at and not read: an end with unread bytes is a reset (RFC 9293, 3.6.1).
+    let seen = if waiting > 0 { socket.peek(&mut unread[from..]).unwrap() } else { 0 };
+    assert_eq!(seen, waiting, "a deaf socket holds what it held");
+    let complete = unread.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let text = String::from_utf8_lossy(&unread[..complete]);
     guest.note(format!(
-        "one dies, had taken {last:?}, {from} + {read} of {waiting} bytes unread: {:?} to {:?}",
+        "one dies, had taken {last:?}, {from} + {waiting} bytes unread: {:?} to {:?}",
         numbers(&text).next(),
         numbers(&text).last()
     ));
-    guest.deaths.lock().unwrap().extend(numbers(&text).last().or(last));
+    guest.deaths.fetch_add(1, Ordering::Relaxed);
     guest.held.lock().unwrap().extend(numbers(&text));
 }

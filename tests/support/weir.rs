@@ -11,6 +11,14 @@ use serde_json::Value;
 use super::http::{self, Stream};
 use super::{PATIENCE, eventually, free_port, signal};
 
+/// The binary that is tested: that of this build, or another that `TEST_BINARY` names, such as the one that is shipped.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("TEST_BINARY") {
+        Some(path) => fs::canonicalize(&path).unwrap_or_else(|e| panic!("TEST_BINARY={path:?}: {e}")),
+        None => env!("CARGO_BIN_EXE_weir").into(),
+    }
+}
+
 /// A directory with files, where the binary is run.
 pub struct Place(tempfile::TempDir);
 
@@ -74,7 +82,7 @@ impl Place {
 
     /// The binary with these arguments, its input empty, and an environment that leads nowhere else.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let mut command = Command::new(binary());
         command.args(args).current_dir(self.dir()).stdin(Stdio::null());
         command
             .env_clear()
