@@ -12,11 +12,11 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use support::docs::{blocks, page};
 use support::weir::{Place, finish};
-use support::{free_port, installed, skip};
+use support::{Killed, free_port, installed, skip};
 
 /// Ends what a block prints; no block prints it itself.
 const MARK: &str = "-- end of a block --";
@@ -136,16 +136,6 @@ sources = [{ type = "generate", events_per_second = 20 }]
 sinks = [{ type = "http" }]
 "#;
 
-/// Ends a child when the test ends, however it does.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn the_python_client_goes_on_after_a_crash() {
     if !installed("python3") {
@@ -156,7 +146,7 @@ fn the_python_client_goes_on_after_a_crash() {
     let listen = format!("127.0.0.1:{port}");
     let weir = || {
         let mut command = place.command(&["run", "-c", "weir.toml", "--server.listen", &listen]);
-        Ending(command.stderr(Stdio::null()).spawn().unwrap())
+        Killed(command.stderr(Stdio::null()).spawn().unwrap())
     };
     let text = page("STREAMING.md");
     let code = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
@@ -165,7 +155,7 @@ fn the_python_client_goes_on_after_a_crash() {
     let code = format!("import signal; signal.alarm(40)\n{}", code.replace("8080", &port));
     let mut command = Command::new("python3");
     command.args(["-u", "-c", &code]).stdin(Stdio::null()).stderr(Stdio::null());
-    let mut client = Ending(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut client = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let is_row = |line: &String| line.contains(" took=");
     assert_eq!(lines.by_ref().take(30).filter(is_row).count(), 30);

@@ -8,11 +8,11 @@ mod support;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::weir::{Place, Weir};
-use support::{eventually, free_port, installed, skip};
+use support::{Killed, eventually, free_port, installed, skip};
 
 /// Whether every program is there; says so where not.
 fn have(test: &str, programs: &[&str]) -> bool {
@@ -201,16 +201,6 @@ fn logger_over_every_transport() {
     }
 }
 
-/// A program that is ended when dropped.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn rsyslog_forwards_in_both_framings() {
     // Not on everybody's path.
@@ -243,7 +233,7 @@ fn rsyslog_forwards_in_both_framings() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let daemon = Ended(daemon);
+        let daemon = Killed(daemon);
         let lines: Vec<String> = (0..200).map(|i| format!("12 <{i}> forwarded {i}.")).collect();
         place.append("in.log", lines.join("\n") + "\n");
         let out = wait_for(&place, "forwarded 199.");

@@ -6,13 +6,13 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use logweir::base::clock;
 use support::http::Stream;
 use support::weir::{Place, Weir, finish};
-use support::{free_port, installed};
+use support::{Killed, free_port, installed};
 
 fn readme() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
@@ -24,16 +24,6 @@ fn shown(line: &str) {
     let readme = readme();
     let mut lines = readme.lines().map(|l| l.split(" #").next().unwrap().trim_end());
     assert!(lines.any(|l| l == line), "the README does not say `{line}`");
-}
-
-/// A process that is killed when dropped.
-struct Kept(Child);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 /// The first `count` lines of a stream, by `curl -N` where there is one.
@@ -48,7 +38,7 @@ fn watch(weir: &Weir, target: &str, headers: &[(&str, &str)], count: usize) -> V
     for (name, value) in headers {
         command.args(["-H", &format!("{name}: {value}")]);
     }
-    let mut curl = Kept(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut curl = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
     let lines = BufReader::new(curl.0.stdout.take().unwrap()).lines();
     lines.take(count).map(Result::unwrap).collect()
 }

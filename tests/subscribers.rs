@@ -6,29 +6,20 @@
 mod support;
 
 use std::io::Write;
-use std::process::{ChildStdin, Stdio};
+use std::process::ChildStdin;
 use std::time::Duration;
 
 use logweir::base::rng::Rng;
-use support::free_port;
 use support::http::Stream;
 use support::weir::{Place, Weir};
 
 /// A weir that serves its standard input, with a history of that many events.
 fn served(place: &Place, history: u32) -> (Weir, ChildStdin) {
-    let port = free_port();
-    let config = format!(
-        "server.listen = \"127.0.0.1:{port}\"\n[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\n\
+    place.fed(&format!(
+        "[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\n\
          type = \"stdin\"\n[[pipelines.sinks]]\ntype = \"http\"\n\
          history = {{ max_events = {history}, max_bytes = \"256MiB\" }}\n"
-    );
-    place.write("pipelines.toml", config);
-    let mut command = place.command(&["run"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut weir = place.spawn(&mut command, port);
-    weir.wait_ready();
-    let stdin = weir.child().stdin.take().unwrap();
-    (weir, stdin)
+    ))
 }
 
 #[test]

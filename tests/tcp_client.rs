@@ -8,38 +8,20 @@ mod support;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use support::weir::{Place, Weir};
-use support::{eventually, free_port, installed, skip};
-
-/// A child that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
+use support::{Killed, eventually, free_port, installed, skip};
 
 /// A weir that sends its standard input, with these options of the sink.
 fn sending(place: &Place, options: &str) -> (Weir, ChildStdin) {
-    let port = free_port();
-    let config = format!(
-        "server.listen = \"127.0.0.1:{port}\"\nshutdown_timeout = \"2s\"\n[[pipelines]]\nname = \"app\"\n\
+    place.fed(&format!(
+        "shutdown_timeout = \"2s\"\n[[pipelines]]\nname = \"app\"\n\
          [[pipelines.sources]]\ntype = \"stdin\"\n[[pipelines.sinks]]\ntype = \"tcp_client\"\n{options}\n"
-    );
-    place.write("pipelines.toml", config);
-    let mut command = place.command(&["run"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut weir = place.spawn(&mut command, port);
-    weir.wait_ready();
-    let stdin = weir.child().stdin.take().unwrap();
-    (weir, stdin)
+    ))
 }
 
 const RAW: &str = "format = { type = \"raw\" }\nretry = { initial_delay = \"20ms\", max_delay = \"100ms\" }";

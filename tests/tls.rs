@@ -8,12 +8,12 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use logweir::base::clock;
 use support::weir::{End, Place, Weir, finish};
-use support::{PATIENCE, eventually, free_port, installed, signal, skip};
+use support::{Killed, PATIENCE, eventually, free_port, installed, signal, skip};
 
 /// A directory with an authority and certificates of a server and of the client `shipper`.
 fn certified() -> Place {
@@ -58,7 +58,7 @@ fn serving(place: &Place, sink: &str, options: &str) -> (Weir, u16) {
 
 /// A program that runs until it is dropped, its output read line by line.
 struct Running {
-    child: Child,
+    child: Killed,
     lines: std::sync::mpsc::Receiver<String>,
 }
 
@@ -69,7 +69,7 @@ impl Running {
         let out = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = std::sync::mpsc::sync_channel(10_000);
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Running { child, lines }
+        Running { child: Killed(child), lines }
     }
 
     /// Reads on until a line has `text`.
@@ -82,13 +82,6 @@ impl Running {
                 return;
             }
         }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }
 
@@ -231,14 +224,14 @@ fn many_streams_share_one_http_2_connection_and_one_that_stops_reading_is_let_go
     place.append("in.log", "to all\n");
     (0..3).for_each(|_| many.until("to all"));
     // Stopped, it takes what fits into windows and sockets, and no more.
-    signal(many.child.id(), "STOP");
+    signal(many.child.0.id(), "STOP");
     let line = format!("{}\n", "x".repeat(10_000));
     for _ in 0..40 {
         place.append("in.log", line.repeat(100));
         std::thread::sleep(Duration::from_millis(20));
     }
     clients(0);
-    signal(many.child.id(), "CONT");
+    signal(many.child.0.id(), "CONT");
     assert!(weir.component("app", "app.sink.0.http")["client_drops"].as_u64().unwrap() > 0);
     // Whoever comes next is served.
     let next = Running::start(&mut curl(&place, &["--http2", &format!("{url}?tail=1")]));

@@ -14,7 +14,7 @@ pub mod receiver;
 pub mod weir;
 
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use logweir::base::clock;
@@ -25,6 +25,16 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// A port of this machine that nobody listens on at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A child that is killed when dropped, so that it does not outlive its test.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 /// Sends a signal by name.

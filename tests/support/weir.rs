@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 
 use serde_json::Value;
@@ -113,12 +113,7 @@ impl Place {
 
     /// Starts it with a configuration, in which `DIR` becomes this directory; the shared router listens on a free port.
     pub fn start(&self, config: &str) -> Weir {
-        let port = free_port();
-        let server = format!("state_dir = \"DIR/state\"\nserver.listen = \"127.0.0.1:{port}\"\n");
-        let text = format!("{server}{config}").replace("DIR", self.dir().to_str().unwrap());
-        self.write("pipelines.toml", text);
-        let mut command = self.command(&["run"]);
-        command.stdout(Stdio::null());
+        let (mut command, port) = self.prepared(config);
         self.spawn(&mut command, port)
     }
 
@@ -127,6 +122,27 @@ impl Place {
         let mut weir = self.start(config);
         weir.wait_ready();
         weir
+    }
+
+    /// The command that runs it with a configuration, and the port of its shared router.
+    fn prepared(&self, config: &str) -> (Command, u16) {
+        let port = free_port();
+        let server = format!("state_dir = \"DIR/state\"\nserver.listen = \"127.0.0.1:{port}\"\n");
+        let text = format!("{server}{config}").replace("DIR", self.dir().to_str().unwrap());
+        self.write("pipelines.toml", text);
+        let mut command = self.command(&["run"]);
+        command.stdout(Stdio::null());
+        (command, port)
+    }
+
+    /// Starts it with a configuration as [`Place::start`] does, waits until it is ready, and hands out its standard
+    /// input.
+    pub fn fed(&self, config: &str) -> (Weir, ChildStdin) {
+        let (mut command, port) = self.prepared(config);
+        let mut weir = self.spawn(command.stdin(Stdio::piped()), port);
+        weir.wait_ready();
+        let stdin = weir.child.stdin.take().unwrap();
+        (weir, stdin)
     }
 
     /// Starts the demo, its shared router on a free port.
