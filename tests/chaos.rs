@@ -76,7 +76,7 @@ fn rounds(name: &str, receiver: &Receiver, config: &str, done: impl Fn(u64) -> R
         let mut weir = start(&place, config, 1000 + round);
         thread::sleep(Duration::from_millis(rng.below(500)));
         if rng.below(2) == 0 {
-            // Before it is ready a SIGHUP is what it is to any program: its end.
+            // The start is to read the old one, so that the reload has something to change.
             weir.wait_ready();
             write_config(&place, config, 2000 + round, free_port());
             let before = reloads(&weir);

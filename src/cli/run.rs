@@ -4,6 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
 use super::banner::{Banner, Live};
 use super::config_source::{ConfigSource, Mode, avoid_taken_port, without_server};
 use super::control;
@@ -11,7 +15,7 @@ use super::exit::{Exit, Failure};
 use super::logging::{self, LogFile};
 use super::reload::{self, Watched};
 use super::service::Supervisor;
-use super::signals::Signals;
+use super::signals::{Answers, Signals};
 use super::state_dir::StateDir;
 use super::status_line;
 use super::terminal::{self, Terminal};
@@ -31,6 +35,10 @@ const WORKERS_MAX: usize = 4;
 /// # Errors
 /// With exit code 78 or 66 when the configuration cannot be used, 69 to 74 when something cannot be started.
 pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
+    // Before anything that takes its time: a signal that comes meanwhile is no end without a word.
+    let runtime = runtime()?;
+    let shutdown = Shutdown::new();
+    let signals = obey_signals(&runtime, &shutdown)?;
     let mut findings = Diagnostics::new();
     let Some(mut loaded) = source.load(&mut findings)? else { return Err(Failure::config(findings)) };
     let mode = source.mode(&loaded);
@@ -53,15 +61,14 @@ pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
         color: terminal.color_stderr,
     });
     raise_descriptor_limit();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.min(WORKERS_MAX))
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot start threads: {e}")))?;
+    if shutdown.is_draining() {
+        tracing::info!("stopped before anything was started");
+        state.clean();
+        return Ok(Exit::OK);
+    }
     let shared = Arc::new(Shared::default());
     shared.get::<SecretSource>().set(source.environment().clone());
-    let outside = Outside { source: source.clone(), files: loaded.files, banner };
+    let outside = Outside { source: source.clone(), files: loaded.files, banner, shutdown, signals };
     let ended = runtime.block_on(drive(plan, mode, log, &state, (shared, outside)));
     // What still hangs in a system call must not keep the process.
     runtime.shutdown_background();
@@ -74,6 +81,32 @@ struct Outside {
     source: ConfigSource,
     files: Vec<PathBuf>,
     banner: Option<Banner>,
+    shutdown: Shutdown,
+    signals: Obeyed,
+}
+
+/// The signals of a run, obeyed since it began.
+struct Obeyed {
+    task: JoinHandle<()>,
+    /// Takes what answers them once everything has started.
+    started: oneshot::Sender<Answers>,
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS_MAX))
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot start threads: {e}")))
+}
+
+fn obey_signals(runtime: &Runtime, shutdown: &Shutdown) -> Result<Obeyed, Failure> {
+    let _within = runtime.enter();
+    let signals = Signals::catch()
+        .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot catch signals: {e}")))?;
+    let (started, answers) = oneshot::channel();
+    Ok(Obeyed { task: task::spawn(signals.obey(shutdown.clone(), answers)), started })
 }
 
 async fn drive(
@@ -83,11 +116,8 @@ async fn drive(
     state: &StateDir,
     (shared, outside): (Arc<Shared>, Outside),
 ) -> Result<Exit, Failure> {
-    let Outside { source, files, banner } = outside;
+    let Outside { source, files, banner, shutdown, signals } = outside;
     let environment = source.environment().clone();
-    let shutdown = Shutdown::new();
-    let signals = Signals::catch()
-        .map_err(|e| Failure::new(Exit::UNAVAILABLE, format!("cannot catch signals: {e}")))?;
     let reopen = shared.get::<ReopenSignal>();
     let (reloads, supervisor) = (shared.get::<Reloads>(), Arc::new(Supervisor::from(source.environment())));
     let watched = Watched { enabled: plan.root.config_auto_reload, files };
@@ -100,7 +130,7 @@ async fn drive(
     let alive = supervisor.clone();
     let (stopping, ending) = (supervisor.clone(), shutdown.clone());
     let mut beside = vec![
-        task::spawn(signals.obey(shutdown.clone(), log, move || reopen.request(), hang_up)),
+        signals.task,
         task::spawn(reload::follow(following, reloads, supervisor.clone())),
         task::spawn(async move { alive.stay_alive().await }),
         task::spawn(async move {
@@ -128,7 +158,13 @@ async fn drive(
         serve: Box::new(move |entrance, shutdown| web::serve(entrance, served, policy, shutdown)),
         load,
     };
-    let ended = engine::run(plan, services, shutdown, |started| announce(started, &supervisor, banner)).await;
+    let ended = engine::run(plan, services, shutdown, |started| {
+        announce(started, &supervisor, banner);
+        let (reopen, reload) = (Box::new(move || reopen.request()), Box::new(hang_up));
+        // It hears of it as long as it runs, which is longer than this.
+        signals.started.send(Answers { log, reopen, reload }).ok();
+    })
+    .await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     control_stop.drain();
     if let Some(controlling) = controlling {

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::exit::Exit;
 use super::logging::LogFile;
@@ -17,12 +18,32 @@ const FORCED_END_MAX: Duration = Duration::from_secs(2);
 /// group. Nobody presses Ctrl-C twice that fast.
 const SAME_WISH_WITHIN: Duration = Duration::from_millis(100);
 
+/// What answers SIGHUP and SIGUSR1 once everything has started.
+pub struct Answers {
+    /// Opened again on SIGUSR1, before anything else.
+    pub log: LogFile,
+    /// Called on SIGUSR1.
+    pub reopen: Box<dyn Fn() + Send>,
+    /// Called on SIGHUP.
+    pub reload: Box<dyn Fn() + Send>,
+}
+
 /// The signals, caught from the moment this is made.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
     user1: Signal,
+}
+
+impl Answers {
+    fn reopen(&self) {
+        tracing::info!("SIGUSR1: opening files again");
+        if let Err(e) = self.log.reopen() {
+            tracing::error!("cannot open the log file again, the old one stays in use: {e}");
+        }
+        (self.reopen)();
+    }
 }
 
 impl Signals {
@@ -39,31 +60,29 @@ impl Signals {
         })
     }
 
-    /// Acts on signals for as long as the process runs. `reopen` is called on SIGUSR1, after the log file, and
-    /// `reload` on SIGHUP.
-    pub async fn obey(
-        mut self,
-        shutdown: Shutdown,
-        log: LogFile,
-        reopen: impl Fn() + Send,
-        reload: impl Fn() + Send,
-    ) {
-        let mut asked_at = None;
+    /// Acts on signals for as long as the process runs. SIGHUP and SIGUSR1 wait until `started` brings what answers
+    /// them; the end can be asked for, and forced, before.
+    pub async fn obey(mut self, shutdown: Shutdown, mut started: oneshot::Receiver<Answers>) {
+        let (mut asked_at, mut answers, mut starting) = (None, None::<Answers>, true);
         loop {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",
                 Some(()) = self.interrupt.recv() => "SIGINT",
-                Some(()) = self.hang_up.recv() => {
-                    tracing::info!("SIGHUP: reading the configuration again");
-                    reload();
+                brought = &mut started, if starting => {
+                    (answers, starting) = (brought.ok(), false);
                     continue;
                 }
-                Some(()) = self.user1.recv() => {
-                    tracing::info!("SIGUSR1: opening files again");
-                    if let Err(e) = log.reopen() {
-                        tracing::error!("cannot open the log file again, the old one stays in use: {e}");
+                Some(()) = self.hang_up.recv(), if !starting => {
+                    if let Some(answers) = &answers {
+                        tracing::info!("SIGHUP: reading the configuration again");
+                        (answers.reload)();
                     }
-                    reopen();
+                    continue;
+                }
+                Some(()) = self.user1.recv(), if !starting => {
+                    if let Some(answers) = &answers {
+                        answers.reopen();
+                    }
                     continue;
                 }
                 else => return,

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::buffers::{self, Buffer};
 use super::claims;
 use super::diff::{PipelineDiff, SinkFate};
+use super::patience;
 use super::plan::{PipelinePlan, Planned, PlannedSink};
 use super::supervise::{self, Starting};
 use super::wire::{self, WiredChain};
@@ -206,10 +207,13 @@ impl Live {
         drop(task::spawn(async move {
             let outer = cx.clone();
             let start = move || supervise::start_sink(&planned, inlet, cx, starting, keeps);
-            match opened {
-                Some(opened) => buffers::behind(opened, outer, start).await,
-                None => start().await,
-            }
+            let sink = async {
+                match opened {
+                    Some(opened) => buffers::behind(opened, outer.clone(), start).await,
+                    None => start().await,
+                }
+            };
+            patience::run(sink, &outer, &buffer).await;
             listeners.component_ended(&ended_site);
             feeds.iter().for_each(|name| links.sender_ended(name));
             if !release.is_cancelled() {

@@ -9,7 +9,10 @@ mod diff;
 #[cfg(test)]
 mod hostile_tests;
 mod live;
+#[cfg(test)]
+mod lost_tests;
 mod memory;
+mod patience;
 mod plan;
 mod reload;
 #[cfg(test)]

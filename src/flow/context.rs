@@ -4,7 +4,7 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::meter::Meter;
@@ -73,6 +73,8 @@ pub struct Health {
     last_error: Mutex<Option<LastError>>,
     /// Seconds without progress while work waits, 0 when it moves.
     stalled: AtomicU64,
+    /// Attempts have failed since something was delivered.
+    failing: AtomicBool,
 }
 
 /// The last fault of a component; it stays known after the component has recovered.
@@ -87,7 +89,12 @@ pub struct LastError {
 impl Default for Health {
     fn default() -> Health {
         let state = tokio::sync::watch::Sender::new(State::Starting);
-        Health { state, last_error: Mutex::default(), stalled: AtomicU64::new(0) }
+        Health {
+            state,
+            last_error: Mutex::default(),
+            stalled: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+        }
     }
 }
 
@@ -119,6 +126,16 @@ impl Health {
     /// What [`Health::set_stalled`] said last.
     pub fn stalled(&self) -> u64 {
         self.stalled.load(Relaxed)
+    }
+
+    /// Says whether the last attempt to deliver has failed and is made again, though the component is at work.
+    pub fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Relaxed);
+    }
+
+    /// Whether the component gets nothing done just now: what it tries fails, or it waits for its next start.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Relaxed) || matches!(*self.state.borrow(), State::Restarting { .. })
     }
 
     /// Waits until the component has left [`State::Starting`]. Cancel-safe.

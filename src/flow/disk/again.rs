@@ -24,11 +24,13 @@ pub(super) type Attended = watch::Receiver<CancellationToken>;
 pub(super) struct Again {
     not_before: Option<Instant>,
     backoff: Backoff,
+    /// The sink is gone, and that is known.
+    pub(super) alone: bool,
 }
 
 impl Default for Again {
     fn default() -> Again {
-        Again { not_before: None, backoff: Backoff::new(PAUSE.0, PAUSE.1, Rng::from_entropy()) }
+        Again { not_before: None, alone: false, backoff: Backoff::new(PAUSE.0, PAUSE.1, Rng::from_entropy()) }
     }
 }
 
@@ -45,7 +47,7 @@ impl Stage {
         if !self.window.has_lost() || self.back.is_closed() {
             return None;
         }
-        let Again { not_before, backoff } = &mut self.again;
+        let Again { not_before, backoff, .. } = &mut self.again;
         Some(*not_before.get_or_insert_with(|| clock::now() + backoff.next_delay()))
     }
 
@@ -75,6 +77,7 @@ impl Stage {
         // What the other one had in hand when it ended was reported by now.
         self.take_settlements();
         self.again.not_before = Some(clock::now());
+        self.again.alone = false;
         self.passing.offer_again();
         self.back.reopen();
     }

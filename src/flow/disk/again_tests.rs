@@ -179,3 +179,20 @@ async fn what_nobody_takes_again_is_delivered_after_the_restart() {
     assert!(counts.balances() && counts.stored_events == 9 && counts.dropped_total() == 0, "{counts:?}");
     assert_eq!(recovered(model).await, [0, 1, 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_ends_when_nothing_more_comes_is_the_end_of_the_buffer() {
+    let model = Model::default();
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    life.push(0).await;
+    let held = life.next().await;
+    life.front.close();
+    // On disk, handed over, and nothing behind it: the sink's queue is closed.
+    pause(1_000).await;
+    drop(held);
+    drop(life.inlet.take());
+    pause(10).await;
+    life.gone.cancel();
+    tokio::time::timeout(std::time::Duration::from_secs(5), &mut life.stage).await.expect("it ends").unwrap();
+    assert_eq!(recovered(model).await, [0]);
+}

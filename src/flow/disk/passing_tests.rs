@@ -59,7 +59,7 @@ pub(super) struct Life {
     shutdown: Shutdown,
     pub(super) gone: CancellationToken,
     pub(super) heard: Heard,
-    stage: tokio::task::JoinHandle<()>,
+    pub(super) stage: tokio::task::JoinHandle<()>,
     disk_bytes: Box<dyn Fn() -> u64>,
     pub(super) control: Arc<Control>,
 }

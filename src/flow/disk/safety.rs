@@ -64,6 +64,12 @@ impl Stage {
         }
     }
 
+    /// Whether nothing more comes and nothing that has come is in memory alone, or on a disk that did not take it.
+    pub(super) fn is_safe(&self) -> bool {
+        let written = self.input_done && self.inbox.is_empty() && self.settlements.memory_weight() == 0;
+        written && self.unsafe_yet.is_empty() && self.sink_only.is_empty()
+    }
+
     /// Writes the place of delivery, if it moved and it is time.
     pub(super) fn persist(&mut self, sync: bool) {
         let due = self.last_persist.is_none_or(|at| at.elapsed() >= PERSIST_EVERY);

@@ -306,7 +306,11 @@ impl Stage {
                 None => self.input_done = true,
             },
             () = async { tokio::time::sleep_until(wake.unwrap_or_else(clock::now)).await }, if wake.is_some() => {}
-            () = self.gone.cancelled(), if !self.back.is_closed() => self.back.close(),
+            // Also where nothing is left to hand over: then this is the end.
+            () = self.gone.cancelled(), if !self.again.alone => {
+                self.again.alone = true;
+                self.back.close();
+            }
         }
         if let Some(result) = ended {
             self.end_sync(result.unwrap_or_else(|e| Err(io::Error::other(e))));
@@ -360,6 +364,7 @@ impl Stage {
         self.meter.stored(events.saturating_sub(in_hand.0), bytes.saturating_sub(in_hand.1));
         self.status.disk_bytes.store(self.store.disk_bytes(), Relaxed);
         self.status.segments.store(self.store.segments() as u64, Relaxed);
+        self.status.safe.store(self.is_safe(), Relaxed);
     }
 
     /// The last words: what can still be made safe is.

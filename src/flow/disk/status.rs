@@ -10,6 +10,7 @@ pub struct BufferStatus {
     dir: Mutex<PathBuf>,
     trouble: Mutex<Option<String>>,
     pub(super) full: AtomicBool,
+    pub(super) safe: AtomicBool,
     pub(super) disk_bytes: AtomicU64,
     pub(super) segments: AtomicU64,
     pub(super) damaged: AtomicU64,
@@ -42,6 +43,11 @@ impl BufferStatus {
 
     pub(super) fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Whether nothing more comes, and all that waits is on the disk: nobody needs to wait for the sink.
+    pub fn is_safe(&self) -> bool {
+        self.safe.load(Relaxed)
     }
 
     /// The state now.

@@ -115,7 +115,7 @@ impl Settlements {
     }
 
     /// What stays in memory weighs.
-    fn memory_weight(&self) -> u64 {
+    pub(super) fn memory_weight(&self) -> u64 {
         self.memory.load(Relaxed)
     }
 

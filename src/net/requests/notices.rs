@@ -47,6 +47,7 @@ impl Notices {
     /// so the sink counts as not ready.
     pub(super) fn failed(&self, target: &str, why: &str, setup: bool) {
         self.cx.meter.error();
+        self.cx.health.set_failing(true);
         let now = clock::now();
         let mut said = self.lock();
         let failures = said.failing.map_or(0, |(_, n)| n) + 1;
@@ -66,6 +67,7 @@ impl Notices {
 
     /// Rows were delivered.
     pub(super) fn delivered(&self) {
+        self.cx.health.set_failing(false);
         let mut said = self.lock();
         let told = std::mem::take(&mut said.told);
         if let Some((since, failures)) = said.failing.take()
