@@ -9,8 +9,9 @@ use crate::config::RootOptions;
 use crate::flow::{Board, Memory, Shared};
 use crate::net::Router;
 
-/// Time between two measurements while there is a bound. A source that reads a gibibyte a second is this much late.
+/// Longest and shortest time between two measurements while there is a bound.
 const MEASURE_EVERY: Duration = Duration::from_millis(50);
+const MEASURE_AGAIN: Duration = Duration::from_millis(2);
 /// The same where there is none: for status only.
 const UNBOUNDED_EVERY: Duration = Duration::from_secs(2);
 
@@ -58,7 +59,12 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         } else if told && memory.max().is_none_or(|max| memory.held().max(memory.resident()) < max / 10 * 9) {
             told = false;
         }
-        tokio::time::sleep(if memory.max().is_some() { MEASURE_EVERY } else { UNBOUNDED_EVERY }).await;
+        if memory.max().is_none() {
+            tokio::time::sleep(UNBOUNDED_EVERY).await;
+            continue;
+        }
+        tokio::time::sleep(MEASURE_AGAIN).await;
+        tokio::time::timeout(MEASURE_EVERY - MEASURE_AGAIN, memory.stale()).await.ok();
     }
 }
 

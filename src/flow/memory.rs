@@ -4,16 +4,25 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 /// How often a source that waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The memory of a process, found in [`Shared`](super::Shared). Written by the engine a few times a second.
+/// Part of the room that is taken before it is worth measuring again: a quarter.
+const MEASURE_AGAIN: u64 = 4;
+
+/// The memory of a process, found in [`Shared`](super::Shared). Measured by the engine a few times a second, and sooner
+/// when sources have sent so much since the last time that it matters.
 #[derive(Debug, Default)]
 pub struct Memory {
     max: AtomicU64,
     held: AtomicU64,
     resident: AtomicU64,
+    /// Sent by sources since then. Some of it may be gone again.
+    sent: AtomicU64,
     over: AtomicBool,
+    stale: Notify,
 }
 
 impl Memory {
@@ -32,12 +41,35 @@ impl Memory {
     pub fn measured(&self, held: u64, resident: u64) {
         self.held.store(held, Relaxed);
         self.resident.store(resident, Relaxed);
+        self.sent.store(0, Relaxed);
         self.judge();
     }
 
+    /// Says that a source sends so many bytes. As if all of it stayed: until the next measurement, which is asked for,
+    /// no more comes in than there was room for.
+    pub fn sending(&self, bytes: u64) {
+        let Some(max) = self.max() else { return };
+        let sent = self.sent.fetch_add(bytes, Relaxed) + bytes;
+        let room = max.saturating_sub(self.most());
+        if sent > room {
+            self.over.store(true, Relaxed);
+        }
+        if sent > room / MEASURE_AGAIN {
+            self.stale.notify_one();
+        }
+    }
+
+    /// Waits until it should be measured again. Cancel-safe.
+    pub async fn stale(&self) {
+        self.stale.notified().await;
+    }
+
     fn judge(&self) {
-        let most = self.held().max(self.resident());
-        self.over.store(self.max().is_some_and(|max| most > max), Relaxed);
+        self.over.store(self.max().is_some_and(|max| self.most() > max), Relaxed);
+    }
+
+    fn most(&self) -> u64 {
+        self.held().max(self.resident())
     }
 
     /// Bytes that rows keep.

@@ -357,7 +357,9 @@ impl Outlet {
             batch.settle(Outcome::Delivered);
             return 0;
         }
-        let memory = self.memory.as_deref().filter(|memory| memory.is_over());
+        let memory = self.memory.as_deref();
+        memory.inspect(|memory| memory.sending(batch.weight()));
+        let memory = memory.filter(|memory| memory.is_over());
         self.intake.enter(batch, memory).await
     }
 

@@ -130,3 +130,27 @@ async fn beyond_max_memory_sources_wait_for_their_own_sinks_and_no_others() {
     memory.set_max(None);
     assert!(!memory.is_over());
 }
+
+#[tokio::test(start_paused = true)]
+async fn between_two_measurements_no_more_comes_in_than_there_is_room_for() {
+    let memory = Arc::new(Memory::default());
+    memory.set_max(Some(10_000));
+    memory.measured(0, 4_000);
+    let (slow, _inlet, meter) = branch(1_000_000, WhenFull::DropNewest);
+    let behind = outlet(&intake(None, vec![slow])).bounded_by(memory.clone());
+    let weight = numbered(0..5).weight();
+    let flood = task::spawn(async move {
+        loop {
+            behind.send(numbered(0..5)).await;
+        }
+    });
+    memory.stale().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let queued = meter.snapshot().queued_events / 5 * weight;
+    assert!(queued <= 6_000 && queued + weight > 6_000, "{queued}");
+    memory.measured(0, 9_000);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let more = meter.snapshot().queued_events / 5 * weight - queued;
+    assert!(more <= 1_000 + weight, "{more}");
+    flood.abort();
+}

@@ -103,9 +103,11 @@ pub(super) fn ask(target: &Target, tried: usize, findings: &mut Vec<Finding>) ->
     let problem: Value = serde_json::from_str(&text).unwrap_or_default();
     let detail = problem["detail"].as_str().map(|detail| format!(": {detail}")).unwrap_or_default();
     let finding = match status {
-        200 if is_login(&text) => Finding::fail("login", "a login page is shown instead of the stream")
-            .cause("something in between wants a session, which programs do not have")
-            .hint("let the stream's path through, or send credentials: --token-file"),
+        200 if is_login(&text) && !text.contains(OWN_PAGE) => {
+            Finding::fail("login", "a login page is shown instead of the stream")
+                .cause("something in between wants a session, which programs do not have")
+                .hint("let the stream's path through, or send credentials: --token-file")
+        }
         200 if kind.starts_with("text/html") && tried < REDIRECTS_MAX => {
             return Asked::Path(beside(&target.path));
         }
@@ -132,6 +134,9 @@ pub(super) fn ask(target: &Target, tried: usize, findings: &mut Vec<Finding>) ->
     findings.push(finding);
     Asked::Nothing
 }
+
+/// How weir's own page says whose it is. It holds a form for tokens, which it shows only where they are asked for.
+const OWN_PAGE: &str = "<meta name=\"generator\" content=\"weir\">";
 
 /// `/app/stream` beside the page `/app/`; below `/` any pipeline will do.
 fn beside(path: &str) -> String {
