@@ -136,6 +136,9 @@ fn a_batch_that_its_disk_buffer_cannot_hold_is_sent_without_waiting_for_the_rest
     place.append("in/a.log", lines(0..LINES));
     // Most of it: what fits into the buffer may wait for its hour.
     eventually("the flow goes on", || (receiver.lines() > LINES - 20_000).then_some(()));
+    // What was not read by then would be left for the next start.
+    let is_read = || weir.component("app", "app.source.0.file")["files"]["behind_bytes"] == 0;
+    eventually("all of it is read", || is_read().then_some(()));
     weir.stop();
     assert_eq!((receiver.lines(), receiver.repeats()), (LINES, 0));
 }
