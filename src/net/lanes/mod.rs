@@ -35,6 +35,8 @@ use crate::flow::{Inlet, Lease, Reason, State, TaskCx};
 
 /// The shortest and the longest time between two looks at what was acknowledged.
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// The shortest while work waits for what is acknowledged, and it is.
+const TICK_FULL: Duration = Duration::from_millis(1);
 /// How long a receiver has for its goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause of an endpoint once shutdown has begun: its deadline is short.
@@ -283,7 +285,11 @@ impl Lanes {
                 self.handle(index, event, cx);
             }
         }
-        self.tick_every = if freed { TICK.0 } else { (self.tick_every * 2).min(TICK.1) };
+        self.tick_every = match freed {
+            true if self.waiting.is_empty() => TICK.0,
+            true => TICK_FULL,
+            false => (self.tick_every * 2).min(TICK.1),
+        };
     }
 
     /// The next moment at which something is due besides the tick: a probe, a trial, a connection's old age.
