@@ -21,8 +21,15 @@ impl Stage {
         loop {
             self.fill_inbox();
             self.pass_by();
-            if !self.must_commit() && (self.inbox.is_empty() || self.held_until().is_some()) {
-                return;
+            self.held_until = None;
+            if !self.must_commit() {
+                if self.inbox.is_empty() {
+                    return;
+                }
+                self.held_until = self.sink_keeps_up_until();
+                if self.held_until.is_some() {
+                    return;
+                }
             }
             if self.is_pausing() {
                 return self.refuse_inbox();

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use super::storage::{Held, Open, Storage, StoredFile};
 
@@ -88,6 +91,8 @@ struct State {
     crash_at: Option<usize>,
     /// Syncs say that they succeeded and do nothing: the bug that the oracle must catch.
     lies: bool,
+    /// Each change takes so long, of a clock that is paused.
+    takes: Duration,
     /// No write succeeds, for this reason.
     refuses: Option<io::ErrorKind>,
     /// From this byte of that file on nothing can be read.
@@ -115,6 +120,12 @@ impl Model {
     pub(crate) fn lying(self) -> Model {
         self.0.lock().unwrap().lies = true;
         self
+    }
+
+    /// Each change takes so long from now on, of a clock that is paused.
+    #[allow(dead_code, reason = "the simulation under tests/ includes this file and does not use it")]
+    pub(crate) fn slow_down(&self, takes: Duration) {
+        self.0.lock().unwrap().takes = takes;
     }
 
     pub(crate) fn refuse(&self, kind: Option<io::ErrorKind>) {
@@ -153,6 +164,10 @@ impl Model {
         }
         if let Some(kind) = state.refuses {
             return Err(kind.into());
+        }
+        if !state.takes.is_zero() {
+            // The first poll moves the clock; the rest would only let others run.
+            tokio::time::advance(state.takes).now_or_never();
         }
         state.operations += 1;
         Ok(state.crash_at.is_none_or(|at| state.operations <= at))

@@ -100,6 +100,7 @@ impl DiskBuffer {
             settlements,
             again: Again::default(),
             passing: Passing::default(),
+            held_until: None,
             unsafe_yet: VecDeque::new(),
             sink_only: VecDeque::new(),
             syncing: None,

@@ -237,7 +237,7 @@ impl Stage {
 
     /// Until when rows that have come wait for the sink rather than be written, because it keeps up: nothing that it has
     /// is older than a few intervals, and all there is it has.
-    pub(super) fn held_until(&mut self) -> Option<Instant> {
+    pub(super) fn sink_keeps_up_until(&mut self) -> Option<Instant> {
         self.passing.forget();
         let behind = !self.kept.is_empty() || self.is_unread() || self.window.has_lost();
         if behind || self.gone.is_cancelled() || !self.writes_passing() || self.settlements.has_lost() {

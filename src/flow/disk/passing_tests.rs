@@ -217,6 +217,20 @@ async fn it_does_not_wait_for_a_slow_one_and_is_held_back_again_once_that_has_ca
 }
 
 #[tokio::test(start_paused = true)]
+async fn on_a_slow_disk_a_source_is_never_held_back_for_good() {
+    for micros in (0..40_000).step_by(500) {
+        let model = Model::default();
+        let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+        model.slow_down(Duration::from_micros(micros));
+        let source = flood(&life, 100);
+        let _held = life.next().await;
+        let done = tokio::time::timeout(Duration::from_secs(60), source).await;
+        assert!(done.is_ok(), "changes that take {micros} us: {:?}", life.counts());
+        life.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_it_does_not_settle_is_safe_within_the_interval_and_not_handed_over_twice() {
     let model = Model::default();
     let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();

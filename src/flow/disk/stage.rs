@@ -216,6 +216,8 @@ pub(super) struct Stage {
     pub(super) again: Again,
     /// Handed over without being written.
     pub(super) passing: Passing,
+    /// Until when the inbox waits for the sink.
+    pub(super) held_until: Option<Instant>,
     /// Receipts of sources in the order of their records.
     pub(super) unsafe_yet: VecDeque<Unsafe>,
     /// The same after a failed sync: only the sink can settle them.
@@ -323,8 +325,9 @@ impl Stage {
         let sync =
             (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
-        let held = if self.inbox.is_empty() { None } else { self.held_until() };
-        let soonest = [sync, persist, held, self.commit_due(), self.again_due()].into_iter().flatten().min();
+        // Noted when it was decided: by now that time may have passed, and nothing else would tell.
+        let soonest =
+            [sync, persist, self.held_until, self.commit_due(), self.again_due()].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
         let retry = self.trouble.retry_at.filter(|at| *at > now);
         let soonest = soonest.map(|at| at.max(now + LEAST_PAUSE)).map(|at| retry.map_or(at, |r| at.max(r)));
