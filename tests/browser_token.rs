@@ -73,6 +73,21 @@ fn the_shell_is_for_everybody_and_says_nothing() {
         assert_eq!((known.0.replace("payments", "payment5"), known.1), unknown);
         assert!(!unknown.1.contains("payment") && !unknown.1.contains("charged"), "{unknown:?}");
     }
+    // However it is asked for.
+    let preflight = ["-X", "OPTIONS", "-H", "Access-Control-Request-Method: POST"];
+    let asked: [(&[&str], &str, u16); 4] = [
+        (&[], "/stream", 401),
+        (&[], "/stream?ticket=x", 401),
+        (&["-H", "Origin: http://elsewhere.example"], "/stream", 403),
+        (&preflight, "/ingest", 204),
+    ];
+    for (args, rest, code) in asked {
+        let [known, unknown] =
+            ["payments", "payment5"].map(|name| get(&weir, args, &format!("/{name}{rest}")));
+        assert_eq!(known.code, code, "{rest}: {known:?}");
+        let (known, unknown) = (lasting(&known), lasting(&unknown));
+        assert_eq!((known.0.replace("payments", "payment5"), known.1), unknown, "{rest}");
+    }
     // Everything that tells something, and everything that does something.
     for path in [
         "/status",

@@ -58,9 +58,9 @@ options! {
         pub when_full: BufferFull = BufferFull::Block,
         /// For `disk`: how long a row may wait for the sink in memory before it is written, and least time between two
         /// waits for the disk. A row counts as accepted once the sink has settled it or it is on the disk, so an
-        /// acknowledging source waits about twice as long at most. Faster sources wait for a sink that keeps up, which
-        /// is one that leaves no row unsettled for four intervals or half a second; others do not hold them back. With
-        /// 0, every row is written. Default: `50ms`.
+        /// acknowledging source waits about twice as long at most. Under `block`, faster sources wait for a sink that
+        /// keeps up, which is one that leaves no row unsettled for four intervals or half a second; others do not hold
+        /// them back. With 0, every row is written. Default: `50ms`.
         #[range(Duration::ZERO..=Duration::from_secs(60))]
         pub sync_interval: Option<Duration> = None,
         /// For `disk`: compresses what is written. Default: no.

@@ -193,7 +193,7 @@ impl Live {
         let ended_site = planned.site.clone();
         feeds.iter().for_each(|name| links.sender_starts(name));
         let Switch { ended, release, .. } = sink.switch.clone();
-        let at_work = self.sinks_at_work.clone();
+        let (at_work, end) = (self.sinks_at_work.clone(), ground.flow.clone());
         let (opened, done) = stage.unzip();
         if let Some(done) = done.flatten() {
             at_work.send_modify(|n| *n += 1);
@@ -213,7 +213,7 @@ impl Live {
                     None => start().await,
                 }
             };
-            patience::run(sink, &outer, &buffer).await;
+            patience::run(sink, &outer, &buffer, &end).await;
             listeners.component_ended(&ended_site);
             feeds.iter().for_each(|name| links.sender_ended(name));
             if !release.is_cancelled() {

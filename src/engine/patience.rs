@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::buffers::Buffer;
 use crate::base::clock;
+use crate::base::shutdown::Shutdown;
 use crate::flow::TaskCx;
 
 /// How long a sink that fails may deliver nothing, once shutdown has begun, before its rows are left on the disk.
@@ -13,11 +14,12 @@ const NOTHING_DELIVERED: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs a sink to its end. It comes early where waiting longer would only keep the process: see the module.
-pub(super) async fn run(sink: impl Future<Output = ()>, cx: &TaskCx, buffer: &Buffer) {
+/// `end` is that of the process: on a reload, what a buffer leaves behind might find no owner.
+pub(super) async fn run(sink: impl Future<Output = ()>, cx: &TaskCx, buffer: &Buffer, end: &Shutdown) {
     tokio::pin!(sink);
     tokio::select! {
         () = &mut sink => return,
-        () = in_vain(cx, buffer) => {}
+        () = in_vain(cx, buffer, end) => {}
     }
     tracing::info!(component = %cx.site.id(), "delivers nothing: what its disk buffer holds stays there");
     cx.shutdown.abort();
@@ -25,8 +27,9 @@ pub(super) async fn run(sink: impl Future<Output = ()>, cx: &TaskCx, buffer: &Bu
 }
 
 /// Resolves when shutdown has begun and the sink is not worth waiting for; of a buffer in memory, never.
-async fn in_vain(cx: &TaskCx, buffer: &Buffer) {
+async fn in_vain(cx: &TaskCx, buffer: &Buffer, end: &Shutdown) {
     let Some(status) = buffer.status() else { return std::future::pending().await };
+    end.draining().await;
     cx.shutdown.draining().await;
     let settled = || {
         let counts = cx.meter.snapshot();

@@ -23,6 +23,7 @@ pub struct Memory {
     sent: AtomicU64,
     over: AtomicBool,
     stale: Notify,
+    fresh: Notify,
 }
 
 impl Memory {
@@ -43,10 +44,11 @@ impl Memory {
         self.resident.store(resident, Relaxed);
         self.sent.store(0, Relaxed);
         self.judge();
+        self.fresh.notify_waiters();
     }
 
     /// Says that a source sends so many bytes. As if all of it stayed: until the next measurement, which is asked for,
-    /// no more comes in than there was room for.
+    /// hardly more comes in than there was room for.
     pub fn sending(&self, bytes: u64) {
         let Some(max) = self.max() else { return };
         let sent = self.sent.fetch_add(bytes, Relaxed) + bytes;
@@ -90,7 +92,7 @@ impl Memory {
     /// Waits while there is too much and `waiting` says that waiting may help. Cancel-safe.
     pub async fn room(&self, waiting: impl Fn() -> bool) {
         while self.is_over() && waiting() {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::timeout(LOOK_AGAIN, self.fresh.notified()).await.ok();
         }
     }
 }

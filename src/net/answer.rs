@@ -28,6 +28,7 @@ use std::time::Duration;
 /// The path that serves several streams on one connection.
 pub const MANY_PATH: &str = "/_stream";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+const ALL_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 /// What of a body that nobody wants is read under HTTP/2 before the answer: clients (curl 7.88) take the reset of a
 /// stream on which they are still sending for a failure, and show no answer.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
@@ -109,6 +110,8 @@ async fn route(
         None if path == MANY_PATH => Purpose::Stream,
         None if !own && server.handler.is_open(&path) => Purpose::Open,
         None if !own && server.handler.is_shell(&path) => Purpose::Shell,
+        // As if one were there: what a stranger hears must not tell.
+        None if !own && path.ends_with("/stream") => Purpose::Stream,
         _ => Purpose::Other,
     };
     let gate =
@@ -116,8 +119,11 @@ async fn route(
     let identity = gate.pass(request.method(), request.uri(), request.headers(), peer, purpose).await?;
     strip_ticket(request);
     request.extensions_mut().insert(identity.clone());
+    let is_stranger = identity.name().is_none() && server.guard.wants_credentials();
     if *request.method() == Method::OPTIONS {
         let allow = match &route {
+            // Nor this, where it is asked on behalf of somebody who is not known yet.
+            _ if is_stranger && !own => ALL_METHODS,
             Some(Route::Service(service)) => service.methods(&path),
             Some(_) => READ_METHODS,
             None if path == MANY_PATH => READ_METHODS,
@@ -126,7 +132,7 @@ async fn route(
         };
         return Ok(Reply::Response(preflight(allow, cors.is_some())));
     }
-    if identity.name().is_none() && server.guard.wants_credentials() {
+    if is_stranger {
         request.extensions_mut().insert(Unrecognised);
     }
     match route {

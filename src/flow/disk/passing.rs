@@ -205,7 +205,7 @@ impl Stage {
         let lasting = self.writes_passing();
         while self.kept.is_empty()
             && !self.is_unread()
-            && self.window.has_room_to_pass()
+            && self.window.has_room_to_pass(self.paces_sources())
             && self.passing.has_room()
         {
             let Some(batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
@@ -220,6 +220,12 @@ impl Stage {
     /// Whether rows that pass are written when the sink is slow. Under `overflow` their sources wait for the sink.
     fn writes_passing(&self) -> bool {
         self.options.when_full != DiskFull::Overflow
+    }
+
+    /// Whether sources may have to wait for a sink that keeps up, rather than for the disk. By a policy that drops, nobody
+    /// waits for anything.
+    fn paces_sources(&self) -> bool {
+        self.options.when_full == DiskFull::Block
     }
 
     /// When rows that pass are to be written, if any do: after a while, or at once when the sink is gone or has lost
@@ -240,7 +246,7 @@ impl Stage {
     pub(super) fn sink_keeps_up_until(&mut self) -> Option<Instant> {
         self.passing.forget();
         let behind = !self.kept.is_empty() || self.is_unread() || self.window.has_lost();
-        if behind || self.gone.is_cancelled() || !self.writes_passing() || self.settlements.has_lost() {
+        if behind || self.gone.is_cancelled() || !self.paces_sources() || self.settlements.has_lost() {
             return None;
         }
         let passing = self.passing.slots.front().map(|slot| slot.since);

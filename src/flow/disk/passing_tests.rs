@@ -217,6 +217,18 @@ async fn it_does_not_wait_for_a_slow_one_and_is_held_back_again_once_that_has_ca
 }
 
 #[tokio::test(start_paused = true)]
+async fn by_a_policy_that_drops_no_source_waits_for_a_sink() {
+    for when_full in [DiskFull::DropNewest, DiskFull::DropOldest] {
+        let mut life = Life::on(&Model::default(), options(when_full)).await.unwrap();
+        let source = flood(&life, 300);
+        let _held = life.next().await;
+        pause(5).await;
+        assert!(source.is_finished(), "{when_full:?}");
+        life.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn on_a_slow_disk_a_source_is_never_held_back_for_good() {
     for micros in (0..40_000).step_by(500) {
         let model = Model::default();

@@ -86,7 +86,8 @@ impl Stage {
     /// After trouble, when there is nothing to write that would show that it is over: writes the place of delivery.
     pub(super) fn try_again(&mut self) {
         let due = self.trouble.retry_at.is_some_and(|at| at <= clock::now());
-        let idle = self.inbox.is_empty() && self.trouble.failed_reads == 0 && self.commit_due().is_none();
+        let unwritten = !self.inbox.is_empty() && self.held_until.is_none();
+        let idle = !unwritten && self.trouble.failed_reads == 0 && self.commit_due().is_none();
         if !due || !idle {
             return;
         }

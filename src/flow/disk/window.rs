@@ -194,9 +194,10 @@ impl Window {
         self.has_room_within(self.weight_max)
     }
 
-    /// Whether rows may be handed over that were not written.
-    pub(super) fn has_room_to_pass(&self) -> bool {
-        self.has_room_within(self.weight_max.min(PASSING_WEIGHT_MAX))
+    /// Whether rows may be handed over that were not written. `paced`: those that find none may wait.
+    pub(super) fn has_room_to_pass(&self, paced: bool) -> bool {
+        let most = if paced { PASSING_WEIGHT_MAX } else { u64::MAX };
+        self.has_room_within(self.weight_max.min(most))
     }
 
     fn has_room_within(&self, weight_max: u64) -> bool {

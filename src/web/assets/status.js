@@ -22,7 +22,10 @@ export class Status {
 
   async poll() {
     clearTimeout(this.timer);
-    if (isAsking()) return; // one that waits for the token is enough
+    if (isAsking()) { // one that waits for the token is enough
+      this.timer = setTimeout(() => this.poll(), EVERY);
+      return;
+    }
     try {
       const response = await ask("status");
       if (response.ok) this.show(await response.json());
