@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-
 use super::storage::{Held, Open, Storage, StoredFile};
 
 /// What survives of what was not synced.
@@ -91,8 +89,8 @@ struct State {
     crash_at: Option<usize>,
     /// Syncs say that they succeeded and do nothing: the bug that the oracle must catch.
     lies: bool,
-    /// Each change takes so long, of a clock that is paused.
-    takes: Duration,
+    /// What lets time pass at each change, and how much.
+    takes: Option<(fn(Duration), Duration)>,
     /// No write succeeds, for this reason.
     refuses: Option<io::ErrorKind>,
     /// From this byte of that file on nothing can be read.
@@ -122,10 +120,10 @@ impl Model {
         self
     }
 
-    /// Each change takes so long from now on, of a clock that is paused.
-    #[allow(dead_code, reason = "the simulation under tests/ includes this file and does not use it")]
-    pub(crate) fn slow_down(&self, takes: Duration) {
-        self.0.lock().unwrap().takes = takes;
+    /// Each change takes `time` from now on, which `pass` lets pass.
+    #[allow(dead_code, reason = "others include this file and do not use it")]
+    pub(crate) fn slow_down(&self, pass: fn(Duration), time: Duration) {
+        self.0.lock().unwrap().takes = Some((pass, time));
     }
 
     pub(crate) fn refuse(&self, kind: Option<io::ErrorKind>) {
@@ -165,9 +163,8 @@ impl Model {
         if let Some(kind) = state.refuses {
             return Err(kind.into());
         }
-        if !state.takes.is_zero() {
-            // The first poll moves the clock; the rest would only let others run.
-            tokio::time::advance(state.takes).now_or_never();
+        if let Some((pass, time)) = state.takes {
+            pass(time);
         }
         state.operations += 1;
         Ok(state.crash_at.is_none_or(|at| state.operations <= at))
