@@ -235,7 +235,9 @@ async fn on_a_slow_disk_a_source_is_never_held_back_for_good() {
         let model = Model::default();
         let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
         // The first poll moves the clock; the rest would only let others run.
-        let pass = |time| drop(tokio::time::advance(time).now_or_never());
+        let pass = |time| {
+            tokio::time::advance(time).now_or_never();
+        };
         model.slow_down(pass, Duration::from_micros(micros));
         let source = flood(&life, 100);
         let _held = life.next().await;
