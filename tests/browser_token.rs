@@ -229,10 +229,17 @@ async fn a_token_that_is_refused_later_is_asked_for_again_and_rows_go_on() {
     let fits = "(() => { const box = $('login').getBoundingClientRect(); return box.left >= 0 && box.right <= innerWidth && box.width > 250; })()";
     browser.until("it fits a phone", fits).await;
     browser.picture("token-narrow.png").await;
+    browser.value("(window.due = performance.now() + 3000, 0)").await;
+    browser.until("a poll came due meanwhile", "performance.now() > window.due").await;
     browser.press(&format!("{token}{ENTER}")).await;
     browser.until("the form is gone", "!$('login').open").await;
     place.append("in.log", "card 20 charged\n");
     browser.rows(21).await;
+    // What it asks for now and then it asks for again, whichever request was the one that was refused.
+    let polls =
+        "performance.getEntriesByType('resource').filter((one) => /\\/status(\\?|$)/.test(one.name)).length";
+    browser.value(&format!("(window.polls = {polls}, 0)")).await;
+    browser.until("the counters go on", &format!("{polls} >= window.polls + 2")).await;
     // One that was stored and is wrong from the start.
     browser
         .value("(sessionStorage.setItem(Object.keys(sessionStorage)[0], 'stale'), location.reload(), 0)")

@@ -14,7 +14,7 @@ use std::time::Duration;
 use logweir::base::rng::Rng;
 use serde_json::Value;
 use support::weir::{Place, Weir};
-use support::{eventually, signal};
+use support::{eventually, signal, skip};
 
 /// A file into a `file` sink behind a disk buffer. The sink's directory is missing until a test makes it.
 const CONFIG: &str = r#"
@@ -247,8 +247,7 @@ fn a_full_disk_makes_block_wait_and_nothing_is_lost() {
     let place = Place::new().with("in/a.log", lines(0..30_000));
     let state = place.path("state/buffers");
     let Some(_mount) = Mount::tmpfs(&state, "1M") else {
-        eprintln!("SKIP: mounting a tmpfs needs root");
-        return;
+        return skip("a_full_disk_makes_block_wait_and_nothing_is_lost", "mounting a tmpfs needs root");
     };
     block_output(&place);
     let mut weir = place.start(CONFIG);
@@ -274,8 +273,10 @@ fn a_full_disk_makes_drop_newest_count_and_recovers_by_itself() {
     let place = Place::new().with("in/a.log", lines(0..30_000));
     let state = place.path("state/buffers");
     let Some(mount) = Mount::tmpfs(&state, "1M") else {
-        eprintln!("SKIP: mounting a tmpfs needs root");
-        return;
+        return skip(
+            "a_full_disk_makes_drop_newest_count_and_recovers_by_itself",
+            "mounting a tmpfs needs root",
+        );
     };
     block_output(&place);
     // With more memory, all of it would wait there.
@@ -303,8 +304,10 @@ fn a_read_only_file_system_delivers_what_is_there_and_recovers() {
     let place = Place::new().with("in/a.log", lines(0..2_000));
     let state = place.path("state/buffers");
     let Some(mount) = Mount::tmpfs(&state, "64M") else {
-        eprintln!("SKIP: mounting a tmpfs needs root");
-        return;
+        return skip(
+            "a_read_only_file_system_delivers_what_is_there_and_recovers",
+            "mounting a tmpfs needs root",
+        );
     };
     block_output(&place);
     let mut weir = place.start(CONFIG);

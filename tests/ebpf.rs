@@ -382,15 +382,15 @@ fn what_is_not_told_is_counted() {
     let preface = "import socket, sys\ns = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n\
         s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'); s.recv(1)";
     programs::python(&["-c", preface, &server.port.to_string()]);
-    let special = support::eventually("the preface is counted", || {
-        let special = weir.component("k", "k.source.0.ebpf")["special"].clone();
-        (special["http2_connections"] == 1).then_some(special)
+    let counts = support::eventually("the preface is counted", || {
+        let counts = weir.component("k", "k.source.0.ebpf")["ebpf"].clone();
+        (counts["http2_connections"] == 1).then_some(counts)
     });
-    assert_eq!((&special["untracked_connections"], &special["unlinked_tls_calls"]), (&0.into(), &0.into()));
-    assert!(special["records"].as_u64().unwrap() >= 1, "{special}");
+    assert_eq!((&counts["untracked_connections"], &counts["unlinked_tls_calls"]), (&0.into(), &0.into()));
+    assert!(counts["records"].as_u64().unwrap() >= 1, "{counts}");
     let (_, metrics) = support::http::get(&weir.authority(), "/metrics").unwrap();
-    let series = "weir_special_total{pipeline=\"k\",component=\"k.source.0.ebpf\",type=\"ebpf\",\
-        what=\"http2_connections\"} 1";
+    let series =
+        "weir_ebpf_http2_connections_total{pipeline=\"k\",component=\"k.source.0.ebpf\",type=\"ebpf\"} 1";
     assert!(metrics.contains(series), "{metrics}");
 }
 

@@ -229,6 +229,16 @@ fn the_end_does_not_wait_for_a_sink_that_fails_when_all_is_on_disk() {
 }
 
 #[test]
+fn a_reload_gives_a_failing_sink_all_its_time_since_no_run_comes_back_to_its_rows() {
+    simulated(|| async {
+        let rig = Rig::start(one(Act::Try, 1001, "disk")).await;
+        let before = clock::now();
+        rig.reload(plan_of(json!([{"name": "b", "sources": [{"type": "generate"}], "sinks": [{"type": "tcp", "listen": "127.0.0.1:1002"}]}]), Act::Take)).await;
+        assert!(before.elapsed() >= Duration::from_secs(19), "{:?}", before.elapsed());
+    });
+}
+
+#[test]
 fn the_end_waits_for_a_sink_that_may_deliver_and_for_rows_in_memory() {
     // What is slow may be about to succeed, and memory is all there is of the others.
     for (act, buffer) in [(Act::Hoard, "disk"), (Act::Try, "memory")] {

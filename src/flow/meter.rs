@@ -103,7 +103,7 @@ pub struct Meter {
     client_drops: AtomicU64,
     cut_events: AtomicU64,
     lag: RwLock<Option<Lag>>,
-    special: Mutex<Vec<(&'static str, u64)>>,
+    of_type: Mutex<Vec<(&'static str, u64)>>,
     tap: TapPoint,
 }
 
@@ -178,15 +178,26 @@ impl Meter {
     }
 
     /// How far it is behind its files; set by sources that follow files, whenever that changes.
-    pub fn lag(&self, lag: Lag) {
+    pub fn set_lag(&self, lag: Lag) {
         *self.lag.write().unwrap_or_else(PoisonError::into_inner) = Some(lag);
     }
 
-    /// Sets what only components of this kind count, by name: totals since the component started. Not part of the law.
-    pub fn special(&self, counts: &[(&'static str, u64)]) {
-        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
-        special.clear();
-        special.extend_from_slice(counts);
+    /// How far it is behind its files, if it follows some.
+    pub fn lag(&self) -> Option<Lag> {
+        *self.lag.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what only components of this type count, by name in snake case: totals since the component started. Not
+    /// part of the law.
+    pub fn set_counts_of_type(&self, counts: &[(&'static str, u64)]) {
+        let mut of_type = self.of_type.lock().unwrap_or_else(PoisonError::into_inner);
+        of_type.clear();
+        of_type.extend_from_slice(counts);
+    }
+
+    /// What [`Meter::set_counts_of_type`] was told last.
+    pub fn counts_of_type(&self) -> Vec<(&'static str, u64)> {
+        self.of_type.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What waits now, set by the component's queue.
@@ -240,8 +251,6 @@ impl Meter {
             clients: read(&self.clients),
             client_drops: read(&self.client_drops),
             cut_events: read(&self.cut_events),
-            lag: *self.lag.read().unwrap_or_else(PoisonError::into_inner),
-            special: self.special.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -270,10 +279,6 @@ pub struct MeterSnapshot {
     pub clients: u64,
     pub client_drops: u64,
     pub cut_events: u64,
-    /// Of sources that follow files.
-    pub lag: Option<Lag>,
-    /// What [`Meter::special`] was told last.
-    pub special: Vec<(&'static str, u64)>,
 }
 
 impl MeterSnapshot {

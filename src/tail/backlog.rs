@@ -54,7 +54,7 @@ impl Backlog {
 
     /// Puts it where status and metrics find it.
     pub(super) fn say(&self, meter: &Meter) {
-        meter.lag(Lag { behind_bytes: self.bytes, files: self.files, open: self.open });
+        meter.set_lag(Lag { behind_bytes: self.bytes, files: self.files, open: self.open });
     }
 }
 

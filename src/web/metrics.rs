@@ -1,6 +1,7 @@
 //! Metrics in the OpenMetrics text format. They are read off the board when they are asked for, so that a pipeline
 //! that a reload removed leaves no series behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -108,12 +109,10 @@ const PER_ENTRY: [PerEntry; 11] = [
         "files_behind_bytes",
         "Bytes in the files that a source follows which it has not taken yet",
         MetricType::Gauge,
-        |e| Some(e.meter.snapshot().lag?.behind_bytes),
+        |e| Some(e.meter.lag()?.behind_bytes),
     ),
-    ("files_followed", "Files that a source follows", MetricType::Gauge, |e| {
-        Some(e.meter.snapshot().lag?.files)
-    }),
-    ("files_open", "Followed files that are open", MetricType::Gauge, |e| Some(e.meter.snapshot().lag?.open)),
+    ("files_followed", "Files that a source follows", MetricType::Gauge, |e| Some(e.meter.lag()?.files)),
+    ("files_open", "Followed files that are open", MetricType::Gauge, |e| Some(e.meter.lag()?.open)),
     ("buffer_missing_segments", "Gaps where files of a disk buffer were missing", MetricType::Counter, |e| {
         Some(e.buffer.as_ref()?.snapshot().missing)
     }),
@@ -146,7 +145,7 @@ impl Collector for OfBoard {
                 write(dropped.encode_family(&labels)?, MetricType::Counter, events)?;
             }
         }
-        encode_special(&mut encoder, &components)?;
+        encode_counts_of_types(&mut encoder, &components)?;
         for (name, help, kind, read) in PER_ENTRY {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for (entry, id, _) in &components {
@@ -190,21 +189,23 @@ impl Collector for OfBoard {
     }
 }
 
-/// What only some kinds of components count.
-fn encode_special(
+/// What only one type of components counts, as `<type>_<name>`.
+fn encode_counts_of_types(
     encoder: &mut DescriptorEncoder<'_>,
     components: &[(&ComponentEntry, String, MeterSnapshot)],
 ) -> Result<(), fmt::Error> {
-    if components.iter().all(|(_, _, meter)| meter.special.is_empty()) {
-        return Ok(());
+    let mut series = BTreeMap::<_, Vec<_>>::new();
+    for (entry, id, _) in components {
+        for (name, count) in entry.meter.counts_of_type() {
+            series.entry((entry.site.type_name, name)).or_default().push((labels(entry, id), count));
+        }
     }
-    let help = "What only this kind of component counts, by name; docs/EBPF.md";
-    let mut special = encoder.encode_descriptor("special", help, None, MetricType::Counter)?;
-    for (entry, id, meter) in components {
-        for (name, count) in &meter.special {
-            let [pipeline, component, kind] = labels(entry, id);
-            let labels = [pipeline, component, kind, ("what", name)];
-            write(special.encode_family(&labels)?, MetricType::Counter, *count)?;
+    for ((kind, name), counts) in series {
+        let help = format!("What only {kind} components count: {}", name.replace('_', " "));
+        let metric = format!("{kind}_{name}");
+        let mut family = encoder.encode_descriptor(&metric, &help, None, MetricType::Counter)?;
+        for (labels, count) in counts {
+            write(family.encode_family(&labels)?, MetricType::Counter, count)?;
         }
     }
     Ok(())

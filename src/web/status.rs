@@ -88,13 +88,18 @@ fn component(entry: &ComponentEntry, meter: &MeterSnapshot, streams: &Streams) -
     status.insert("cut".into(), meter.cut_events.into());
     status.insert("errors".into(), meter.errors.into());
     status.insert("restarts".into(), meter.restarts.into());
-    if let Some(lag) = meter.lag {
+    if let Some(lag) = entry.meter.lag() {
         let files = json!({ "followed": lag.files, "open": lag.open, "behind_bytes": lag.behind_bytes });
         status.insert("files".into(), files);
     }
-    if !meter.special.is_empty() {
-        let special = meter.special.iter().map(|(name, count)| ((*name).to_owned(), (*count).into()));
-        status.insert("special".into(), Value::Object(special.collect()));
+    let of_type: Map<_, _> = entry
+        .meter
+        .counts_of_type()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    if !of_type.is_empty() {
+        status.insert(entry.site.type_name.into(), of_type.into());
     }
     if let Some(last) = entry.health.last_error() {
         let mut at = Vec::new();

@@ -96,7 +96,7 @@ async fn how_far_a_source_is_behind_its_files_is_said_where_it_follows_any() {
     assert!(before.contains("# TYPE weir_files_behind_bytes gauge") && !before.contains("weir_files_open{"));
     assert!(json(&server, "/app/status").await["components"][0].get("files").is_none());
     let lag = Lag { behind_bytes: 4711, files: 3, open: 2 };
-    server.board.pipelines()[0].components[0].meter.lag(lag);
+    server.board.pipelines()[0].components[0].meter.set_lag(lag);
     let files = json(&server, "/app/status").await["components"][0]["files"].clone();
     assert_eq!(files, serde_json::json!({ "followed": 3, "open": 2, "behind_bytes": 4711 }));
     let text = ask(&server, "GET", "/metrics").await.2;

@@ -16,7 +16,7 @@ use super::format::Compression;
 use super::model_tests::{Model, Survives};
 use super::stage::{DiskBuffer, Stage};
 use super::storage::Storage as _;
-use super::{Control, DiskFull, DiskOptions, Limits};
+use super::{BufferStatus, Control, DiskFull, DiskOptions, Limits};
 use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
@@ -61,7 +61,7 @@ pub(super) struct Life {
     pub(super) gone: CancellationToken,
     pub(super) heard: Heard,
     pub(super) stage: tokio::task::JoinHandle<()>,
-    disk_bytes: Box<dyn Fn() -> u64>,
+    status: Arc<BufferStatus>,
     pub(super) control: Arc<Control>,
 }
 
@@ -78,7 +78,6 @@ impl Life {
         // On a machine that is down it is tried for ever.
         let stage = tokio::time::timeout(Duration::from_millis(50), opening).await.ok()??;
         let stage = task::spawn(stage.run());
-        let disk_bytes = Box::new(move || status.snapshot().disk_bytes);
         Some(Life {
             front,
             back,
@@ -88,7 +87,7 @@ impl Life {
             gone,
             heard: Heard::default(),
             stage,
-            disk_bytes,
+            status,
             control,
         })
     }
@@ -99,6 +98,10 @@ impl Life {
 
     pub(super) async fn next(&mut self) -> Lease {
         self.inlet.as_mut().unwrap().recv().await.expect("open")
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.status.snapshot().disk_bytes
     }
 
     fn outcome(&self, number: u64) -> Option<Outcome> {
@@ -149,7 +152,7 @@ async fn what_the_sink_settles_soon_is_never_written() {
             assert_eq!(life.outcome(n), Some(Outcome::Delivered), "from the sink's own call");
         }
         pause(200).await;
-        assert_eq!((life.disk_bytes)(), 0, "{when_full:?}");
+        assert_eq!(life.disk_bytes(), 0, "{when_full:?}");
         let counts = life.counts();
         assert!(
             counts.balances() && counts.queued_events == 0 && counts.delivered_events == 600,
@@ -180,7 +183,7 @@ async fn a_faster_source_waits_for_a_sink_that_keeps_up_and_nothing_is_written()
             pause(10).await;
         }
         lease.delivered();
-        assert_eq!((life.disk_bytes)(), 0, "at {n}");
+        assert_eq!(life.disk_bytes(), 0, "at {n}");
     }
     source.await.unwrap();
     assert!(life.counts().balances() && life.counts().delivered_events == 3_000, "{:?}", life.counts());
@@ -203,7 +206,7 @@ async fn it_does_not_wait_for_a_slow_one_and_is_held_back_again_once_that_has_ca
     }
     pause(10).await;
     life.heard.lock().unwrap().clear();
-    let (source, written) = (flood(&life, 300), (life.disk_bytes)());
+    let (source, written) = (flood(&life, 300), life.disk_bytes());
     for n in 0..300 {
         let lease = life.next().await;
         assert_eq!(number(lease.batch()), n);
@@ -213,7 +216,7 @@ async fn it_does_not_wait_for_a_slow_one_and_is_held_back_again_once_that_has_ca
         lease.delivered();
     }
     source.await.unwrap();
-    assert_eq!((life.disk_bytes)(), written, "nothing more is written");
+    assert_eq!(life.disk_bytes(), written, "nothing more is written");
     life.kill().await;
 }
 
@@ -227,6 +230,30 @@ async fn by_a_policy_that_drops_no_source_waits_for_a_sink() {
         assert!(source.is_finished(), "{when_full:?}");
         life.kill().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_is_over_is_no_trouble_though_a_source_is_always_ahead() {
+    let model = Model::default();
+    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
+    life.push(999_999).await;
+    let lease = life.next().await;
+    pause(200).await;
+    assert_eq!(life.outcome(999_999), Some(Outcome::Delivered), "it is on the disk");
+    model.refuse(Some(ErrorKind::StorageFull));
+    lease.delivered();
+    pause(200).await;
+    assert!(life.status.snapshot().trouble.is_some(), "the place of delivery cannot be noted");
+    model.refuse(None);
+    let (source, written) = (flood(&life, 10_000), model.operations());
+    for _ in 0..9_000 {
+        life.next().await.delivered();
+        pause(1).await;
+    }
+    assert!(!source.is_finished() && model.operations() < written + 20, "{}", model.operations() - written);
+    assert_eq!(life.status.snapshot().trouble, None);
+    source.abort();
+    life.kill().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,7 +283,7 @@ async fn what_it_does_not_settle_is_safe_within_the_interval_and_not_handed_over
     }
     let (first, second) = (life.next().await, life.next().await);
     pause(30).await;
-    assert!((life.outcome(0), (life.disk_bytes)(), life.counts().stored_events) == (None, 0, 0));
+    assert!((life.outcome(0), life.disk_bytes(), life.counts().stored_events) == (None, 0, 0));
     pause(40).await;
     assert_eq!(life.heard.lock().unwrap().len(), 3, "written and synced");
     assert_eq!((life.counts().stored_events, life.counts().queued_events), (9, 9));
@@ -393,7 +420,7 @@ async fn options_change_while_rows_wait() {
     });
     pause(5_000).await;
     let before = *pushed.lock().unwrap();
-    assert!(before < 200 && (life.disk_bytes)() <= 64 << 10, "{before}");
+    assert!(before < 200 && life.disk_bytes() <= 64 << 10, "{before}");
     // Larger, and compressed.
     let mut large = options(DiskFull::Block);
     large.limits.compression = Compression::Lz4;

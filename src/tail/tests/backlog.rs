@@ -10,12 +10,12 @@ async fn says(running: &Running, expected: (u64, u64, u64)) {
     let (behind_bytes, files, open) = expected;
     let expected = Some(Lag { behind_bytes, files, open });
     for _ in 0..1000 {
-        if running.meter.snapshot().lag == expected {
+        if running.meter.lag() == expected {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(running.meter.snapshot().lag, expected);
+    assert_eq!(running.meter.lag(), expected);
 }
 
 #[tokio::test]
@@ -74,13 +74,13 @@ async fn while_nobody_takes_rows_it_says_how_much_more_there_is() {
     let line = "line 24000\n".len() as u64;
     let held = async |least: u64| {
         for _ in 0..1000 {
-            let behind = running.meter.snapshot().lag.map_or(0, |lag| lag.behind_bytes);
+            let behind = running.meter.lag().map_or(0, |lag| lag.behind_bytes);
             if behind > least && (behind..behind + line).contains(&(size() - taken + line - 1)) {
                 return behind;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{:?} of {}", running.meter.snapshot().lag, size());
+        panic!("{:?} of {}", running.meter.lag(), size());
     };
     let before = held(0).await;
     rig.append("a.log", numbered(50_000..100_000));

@@ -139,7 +139,7 @@ impl Work<'_> {
     /// The programs count what they see and cannot tell. What the ring had no room for becomes part of the account.
     fn count(&mut self, out: &Outlet, cx: &TaskCx) {
         let kernel = self.tracer.counts();
-        cx.meter.special(&special(kernel, self.pairing.counts()));
+        cx.meter.set_counts_of_type(&untold(kernel, self.pairing.counts()));
         let total = kernel.dropped + self.malformed;
         let new = total.saturating_sub(self.dropped);
         if new > 0 {
@@ -190,7 +190,7 @@ impl Tracing {
 }
 
 /// What is seen and not told, by the names in status and metrics.
-fn special(kernel: KernelCounts, pairing: PairingCounts) -> [(&'static str, u64); 8] {
+fn untold(kernel: KernelCounts, pairing: PairingCounts) -> [(&'static str, u64); 8] {
     [
         ("records", kernel.tried),
         ("http2_connections", kernel.http2),

@@ -159,6 +159,21 @@ async fn turns_are_taken_and_a_full_one_is_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_window_does_not_wait_long_for_a_fast_receiver() {
+    let network = network(1);
+    let limits = LaneLimits { window_bytes_max: 64, ..LIMITS };
+    let subject = Subject::start(&network, Strategy::Failover, limits, 1);
+    let begun = crate::base::clock::now();
+    for row in 0..500 {
+        subject.push(&[&format!("row {row:03} {}", "z".repeat(64))]).await;
+    }
+    subject.finish().await;
+    assert_eq!(network.rows().len(), 500);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "500 windows took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_connections_are_made_anew_without_a_repeat() {
     let network = network(1);
     let limits = LaneLimits { reconnect_after: Some(Duration::from_secs(10)), ..LIMITS };
