@@ -87,7 +87,8 @@ impl Stage {
     pub(super) fn try_again(&mut self) {
         let due = self.trouble.retry_at.is_some_and(|at| at <= clock::now());
         let unwritten = !self.inbox.is_empty() && self.held_until.is_none();
-        let idle = !unwritten && self.trouble.failed_reads == 0 && self.commit_due().is_none();
+        // Rows that pass and are not due yet are no work either: a sink that keeps up settles them before.
+        let idle = !unwritten && self.trouble.failed_reads == 0 && !self.must_commit();
         if !due || !idle {
             return;
         }
