@@ -221,8 +221,8 @@ Examples:
   weir status --token-file token https://logs.example.com
   weir status --cert ops.pem --key ops.key https://logs.example.com
 
-Without URL, asks the address that the configuration listens on; where it names none and nobody answers
-at http://127.0.0.1:8080, the weir that runs on this machine, by its control socket.")]
+Without URL, asks the address that the configuration listens on; where it names none, the weir that runs on
+this machine, by its control socket, and where none runs, http://127.0.0.1:8080.")]
     Status {
         /// Print the status as JSON
         #[arg(long)]

@@ -36,20 +36,23 @@ pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
     control::find(&ask.local, source.environment())
 }
 
-/// Asks; where nothing says whom, and nobody answers at the usual address, or only who logs in, by the control socket
-/// of the weir that runs. A server that was named is never stood in for by another weir.
+/// Asks; where nothing says whom, by the control socket of the only weir that runs, and where there is none, or not
+/// one alone, at the usual address. A server that was named is never stood in for by another weir.
 fn get(ask: &AskArgs, source: &ConfigSource, path: &str) -> Result<(Base, Answer), Failure> {
+    let named = !ask.is_anybody() || ask.local.names_one() || source.names_server();
+    let local = (!named).then(|| control::find(&ask.local, source.environment()));
+    let several = match local {
+        Some(Ok(local)) => return local.get(path).map(|answer| (local, answer)),
+        Some(Err(failure)) if failure.exit == Exit::USAGE => Some(failure),
+        _ => None,
+    };
     let base = base(ask, source)?;
     let answer = base.get(path);
     let silent = answer.as_ref().map_or(true, |answer| matches!(answer.status, 401 | 403 | 429));
-    if silent && ask.is_anybody() && !ask.local.names_one() && !source.names_server() {
-        match control::find(&ask.local, source.environment()) {
-            Ok(local) => return local.get(path).map(|answer| (local, answer)),
-            Err(several) if several.exit == Exit::USAGE => return Err(several),
-            Err(_) => {}
-        }
+    match several {
+        Some(several) if silent => Err(several),
+        _ => answer.map(|answer| (base, answer)),
     }
-    answer.map(|answer| (base, answer))
 }
 
 /// Asks whether it is ready; says why not.
