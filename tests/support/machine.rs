@@ -42,7 +42,7 @@ pub enum Missing {
 }
 
 impl Machine {
-    /// Boots one.
+    /// Boots one, with the files of this machine or of the root that `MACHINE_ROOT` names.
     pub fn boot() -> Result<Machine, Missing> {
         if !rustix::process::geteuid().is_root() {
             return Err(Missing::Tools("it takes root".to_owned()));
@@ -56,7 +56,8 @@ impl Machine {
         let file = fs::File::create(&said).unwrap();
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", SCRIPT, "machine"]);
-        command.arg(dir.path()).arg(&cgroup).arg(binary()).stdin(Stdio::null());
+        let files = std::env::var_os("MACHINE_ROOT").unwrap_or_else(|| "/".into());
+        command.arg(dir.path()).arg(&cgroup).arg(binary()).arg(files).stdin(Stdio::null());
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let mut machine = Machine { unshare: Killed(child), init: 0, cgroup, dir: dir };
         let up = machine.wait_up();

@@ -1,8 +1,8 @@
 # A machine of its own with systemd as its first process. Run by tests/support/machine.rs, in namespaces of its own for
-# mounts and processes: `sh -c SCRIPT machine DIR CGROUP WEIR`, DIR an empty directory, WEIR the binary. This machine's files
-# are the lower layer, read only; what is written is in memory and gone with the namespace.
+# mounts and processes: `sh -c SCRIPT machine DIR CGROUP WEIR FILES`, DIR an empty directory, WEIR the binary, FILES the root
+# whose files it has, read only; what is written is in memory and gone with the namespace.
 set -eu
-dir=$1 cgroup=$2 weir=$3
+dir=$1 cgroup=$2 weir=$3 files=$4
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$dir"
 mkdir "$dir/upper" "$dir/work" "$dir/root" "$dir/cgroup"
@@ -13,9 +13,9 @@ mkdir "$dir/cgroup/$cgroup"
 echo 0 > "$dir/cgroup/$cgroup/cgroup.procs"
 umount "$dir/cgroup"
 
-mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
+mount -t overlay -o "lowerdir=$files,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
 cd "$dir/root"
-[ -x usr/lib/systemd/systemd ] || { echo "systemd is not on the file system of /"; exit 1; }
+[ -x usr/lib/systemd/systemd ] || { echo "there is no systemd on the file system of $files"; exit 1; }
 
 mount -t proc proc proc
 # The kernel is the real one: nobody in here sets it up.
