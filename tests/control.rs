@@ -29,6 +29,35 @@ fn only_its_user_and_root_reach_the_socket_and_it_goes_with_its_process() {
 }
 
 #[test]
+fn a_reload_by_command_waits_for_it_and_says_what_came_of_it() {
+    let place = Place::new();
+    let mut weir = place.started(PIPELINE);
+    let id = weir.child().id().to_string();
+    let first = String::from_utf8(place.read("pipelines.toml")).unwrap();
+    let reload = || {
+        let end = place.run(&["reload"]);
+        (end.code, end.stdout, end.stderr)
+    };
+    assert_eq!(reload(), (0, "reloaded: nothing changed\n".to_owned(), String::new()));
+    let second = first.replace("name = \"app\"", "name = \"other\"");
+    assert_ne!(second, first);
+    place.write("pipelines.toml", format!("logging.level = \"warn\"\n{second}"));
+    let said = "reloaded: added other; removed app\nchanges at the next start only: logging.level\n";
+    assert_eq!(reload(), (0, said.to_owned(), String::new()));
+    place.write("pipelines.toml", second.replace("type = \"", "type = \"x"));
+    let (code, stdout, stderr) = reload();
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(
+        stderr.starts_with("error: not reloaded: ") && stderr.contains("unknown source type"),
+        "{stderr}"
+    );
+    assert!(weir.status("other")["components"].is_array(), "what ran before runs on");
+    assert_eq!(place.run(&["reload", "-c", "pipelines.toml"]).code, 64, "it is the other's to know");
+    weir.stop();
+    assert_eq!(place.run(&["reload", "--pid", &id]).code, 69);
+}
+
+#[test]
 fn another_user_is_refused_even_where_the_file_would_let_it_in() {
     if !rustix::process::geteuid().is_root()
         || !installed("setpriv")

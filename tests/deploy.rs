@@ -127,18 +127,40 @@ fn what_the_package_installs_is_there_or_is_made() {
     }
 }
 
-#[test]
-fn every_copied_file_of_the_image_is_there() {
+/// What the image's first stage copies: names in the repository, and where each comes to lie below the working directory.
+fn copied_into_the_image() -> Vec<(String, PathBuf)> {
     let dockerfile = read("docker/Dockerfile");
-    let copied: Vec<&str> = dockerfile
-        .lines()
-        .filter_map(|l| l.strip_prefix("COPY "))
-        .filter(|l| !l.starts_with("--from"))
-        .collect();
-    assert!(copied.len() >= 3);
-    for name in copied.iter().flat_map(|line| line.split(' ').rev().skip(1)) {
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(name).exists(), "{name}");
+    let lines =
+        dockerfile.lines().filter_map(|l| l.strip_prefix("COPY ")).filter(|l| !l.starts_with("--from"));
+    let copied = lines.flat_map(|line| {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        let to = words.pop().unwrap();
+        let lies = move |name: &str| if to.ends_with('/') { Path::new(to).join(name) } else { to.into() };
+        words.into_iter().map(|name| (name.to_owned(), lies(name))).collect::<Vec<_>>()
+    });
+    copied.collect()
+}
+
+#[test]
+fn the_image_has_every_file_that_its_build_names() {
+    let place = Place::new();
+    let copied = copied_into_the_image();
+    assert!(copied.len() >= 3, "{copied:?}");
+    for (name, to) in copied {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
+        assert!(from.exists(), "{name}");
+        std::os::unix::fs::symlink(from, place.dir().join(to)).unwrap();
     }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--offline", "--locked", "--no-deps", "--format-version", "1"]);
+    let run = cargo.current_dir(place.dir()).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let metadata: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let targets = metadata["packages"][0]["targets"].as_array().unwrap();
+    for path in targets.iter().map(|target| target["src_path"].as_str().unwrap()) {
+        assert!(Path::new(path).exists(), "Cargo.toml names {path}, which the Dockerfile does not copy");
+    }
+    assert!(targets.iter().any(|target| target["kind"][0] == "custom-build"));
 }
 
 /// A metric's names in an expression.

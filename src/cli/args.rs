@@ -230,6 +230,21 @@ this machine, by its control socket, and where none runs, http://127.0.0.1:8080.
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Have a running weir read its configuration again, and say what came of it
+    #[command(after_help = "\
+Examples:
+  weir reload
+  weir reload --pid 1234
+  weir reload https://ann:secret@logs.example.com
+
+Without URL, finds the weir that runs on this machine by its control socket. A mistake changes nothing: it is
+told, and what ran before runs on.
+
+Exits with 0 when the configuration runs, with 1 when it does not, with 69 if there is no answer.")]
+    Reload {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
     /// Watch a running weir: pipelines and components with their rates, drops, queues and errors
     #[command(after_help = "\
 Examples:

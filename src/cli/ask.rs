@@ -1,4 +1,6 @@
-//! `weir health` and `weir status`: questions to a running weir over HTTP.
+//! `weir health`, `weir status` and `weir reload`: questions to a running weir over HTTP, and a wish.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,6 +15,8 @@ use super::terminal::{self, Terminal};
 
 /// Most characters of an answer that are shown.
 const WHY_CHARS_MAX: usize = 1000;
+/// The longest wait for a reload: what is exchanged may take as long as `shutdown_timeout` to end.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(80);
 
 /// Where the weir listens that the configuration at hand runs.
 pub(super) fn configured(source: &ConfigSource) -> Base {
@@ -34,6 +38,17 @@ pub fn base(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
         ));
     }
     control::find(&ask.local, source.environment())
+}
+
+/// Whom to look at or to tell something: what was named, else the only one that runs here.
+///
+/// # Errors
+/// As [`base`]; also when several run, and none was named.
+pub(super) fn running(ask: &AskArgs, source: &ConfigSource) -> Result<Base, Failure> {
+    if ask.is_anybody() && !ask.local.names_one() {
+        return control::find(&ask.local, source.environment());
+    }
+    base(ask, source)
 }
 
 /// Asks; where nothing says whom, by the control socket of the only weir that runs, and where there is none, or not
@@ -106,6 +121,55 @@ pub fn status(ask: &AskArgs, json: bool, source: &ConfigSource, terminal: Termin
         status_table::render(&status, terminal.color_stdout)
     })?;
     Ok(Exit::OK)
+}
+
+/// Has a running weir read its configuration again, and says what came of it.
+///
+/// # Errors
+/// With exit code 1 when it runs on as before, because the configuration has errors or could not be started; with 69
+/// when there is no answer.
+pub fn reload(ask: &AskArgs, source: &ConfigSource) -> Result<Exit, Failure> {
+    let base = running(ask, source)?;
+    let answer = base.post("/api/reload", RELOAD_PATIENCE)?;
+    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match answer.status {
+        200 => terminal::print(&reloaded(&said)).map(|()| Exit::OK),
+        409 | 422 => {
+            let why = said.get("detail").and_then(Value::as_str).unwrap_or("not reloaded");
+            Err(Failure::new(Exit::FAILED, harmless(why))
+                .hint("what ran before runs on; mend it and ask again"))
+        }
+        401 | 403 | 429 => Err(refused(&base, &answer)),
+        status => Err(Failure::new(
+            Exit::UNAVAILABLE,
+            format!("{base}/api/reload did not answer as a weir does (status {status})"),
+        )
+        .hint("is it another program that listens there?")),
+    }
+}
+
+/// The report of a reload in lines.
+fn reloaded(report: &Value) -> String {
+    let texts = |key: &str| -> Vec<String> {
+        let items = report.get(key).and_then(Value::as_array).into_iter().flatten();
+        items.filter_map(Value::as_str).map(harmless).collect()
+    };
+    let done = ["changed", "added", "removed"].map(|kind| (kind, texts(kind)));
+    let done: Vec<String> = done
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(kind, names)| format!("{kind} {}", names.join(", ")))
+        .collect();
+    let mut out = format!(
+        "reloaded: {}\n",
+        if done.is_empty() { "nothing changed".to_owned() } else { done.join("; ") }
+    );
+    let restart = texts("needs_restart");
+    if !restart.is_empty() {
+        out.push_str(&format!("changes at the next start only: {}\n", restart.join(", ")));
+    }
+    texts("notes").iter().for_each(|note| out.push_str(&format!("{note}\n")));
+    out
 }
 
 /// What somebody else says, short and without anything that steers a terminal.

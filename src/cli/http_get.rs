@@ -1,5 +1,5 @@
-//! One HTTP/1.1 GET (RFC 9112), with TLS or without, enough to ask a running weir how it is. Time and the size of
-//! the answer are bounded.
+//! One HTTP/1.1 request (RFC 9112), with TLS or without, enough to ask a running weir how it is, or to do something.
+//! Time and the size of the answer are bounded.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -202,7 +202,15 @@ impl Base {
     /// # Errors
     /// With exit code 69 when nobody answers, or what answers does not speak HTTP.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.exchange(path).map_err(|e| self.unanswered(&e))
+        self.exchange("GET", path, PATIENCE).map_err(|e| self.unanswered(&e))
+    }
+
+    /// Asks that something be done, without a body, and waits for the answer for as long as `patience`.
+    ///
+    /// # Errors
+    /// With exit code 69 when nobody answers in time, or what answers does not speak HTTP.
+    pub fn post(&self, path: &str, patience: Duration) -> Result<Answer, Failure> {
+        self.exchange("POST", path, patience).map_err(|e| self.unanswered(&e))
     }
 
     /// Why nobody answers, for people.
@@ -222,10 +230,10 @@ impl Base {
         Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)
     }
 
-    fn exchange(&self, path: &str) -> io::Result<Answer> {
-        let deadline = clock::now() + PATIENCE;
+    fn exchange(&self, method: &str, path: &str, patience: Duration) -> io::Result<Answer> {
+        let deadline = clock::now() + patience;
         let left = || deadline.saturating_duration_since(clock::now()).max(Duration::from_millis(1));
-        let mut stream = self.request(path, "application/json", "", PATIENCE)?;
+        let mut stream = self.send(method, path, ("application/json", ""), patience)?;
         let mut raw = Vec::new();
         let mut chunk = [0; 16 * 1024];
         loop {
@@ -278,10 +286,22 @@ impl Base {
         headers: &str,
         patience: Duration,
     ) -> io::Result<Connection> {
+        self.send("GET", path, (accept, headers), patience)
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        (accept, headers): (&str, &str),
+        patience: Duration,
+    ) -> io::Result<Connection> {
+        // RFC 9112, section 6.3: of a POST without a body, the length is said.
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
         let mut stream = self.connect(clock::now() + patience)?;
         // One write: a request in pieces may find the connection closed halfway.
         let request = format!(
-            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: weir/{}\r\n{}{headers}Connection: close\r\n\r\n",
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: weir/{}\r\n{}{headers}{length}Connection: close\r\n\r\n",
             self.prefix,
             self.authority(),
             env!("CARGO_PKG_VERSION"),

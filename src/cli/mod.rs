@@ -105,6 +105,7 @@ fn dispatch(args: &[OsString], environment: &Environment, terminal: Terminal) ->
         Some(Command::Tail(args)) => tail::run(&args, &files, terminal),
         Some(Command::Status { json, ask }) => ask::status(&ask, json, &files, terminal),
         Some(Command::Health { ask }) => ask::health(&ask, &files),
+        Some(Command::Reload { ask }) => ask::reload(&ask, &files),
         Some(Command::Top(args)) => top::run(&args, &files, terminal),
         Some(Command::Tap(args)) => tap::run(&args, environment, terminal),
         Some(Command::Doctor { duration, origin, json, ask }) => {
@@ -132,6 +133,7 @@ fn misplaced(cli: &Cli, overrides: &[Override], command: &Command) -> Result<(),
         | Command::Hash { .. }
         | Command::Generate { .. }
         | Command::Tls { .. }
+        | Command::Reload { .. }
         | Command::Tap(_) => (false, false),
         Command::Demo => (false, true),
         Command::Check { paths, .. } if !paths.is_empty() => (true, !cli.global.config.is_empty()),

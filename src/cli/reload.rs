@@ -75,6 +75,17 @@ pub async fn now(reloads: Arc<Reloads>, supervisor: Arc<Supervisor>) {
     supervisor.ready();
 }
 
+/// Tells the service manager what came of each reload, whoever asked for it. Runs until it is dropped.
+pub async fn tell(reloads: Arc<Reloads>, supervisor: Arc<Supervisor>) {
+    let mut reports = reloads.reports();
+    while reports.changed().await.is_ok() {
+        let report = reports.borrow_and_update().clone();
+        if let Some(report) = report {
+            supervisor.reloaded(&report);
+        }
+    }
+}
+
 /// Asks for a reload when watched files have changed and settled. Runs until it is dropped.
 pub async fn follow(
     mut watched: watch::Receiver<Watched>,

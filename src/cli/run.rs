@@ -131,6 +131,7 @@ async fn drive(
     let (stopping, ending) = (supervisor.clone(), shutdown.clone());
     let mut beside = vec![
         signals.task,
+        task::spawn(reload::tell(reloads.clone(), supervisor.clone())),
         task::spawn(reload::follow(following, reloads, supervisor.clone())),
         task::spawn(async move { alive.stay_alive().await }),
         task::spawn(async move {

@@ -1,11 +1,13 @@
-//! What systemd is told (`sd_notify(3)`): ready, reloading, stopping, and signs of life where it asks for them.
-//! Elsewhere nothing is told.
+//! What systemd is told (`sd_notify(3)`): ready, reloading and what came of it, stopping, and signs of life where it
+//! asks for them. Elsewhere nothing is told.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use super::ask::harmless;
 use crate::base::clock;
 use crate::config::Environment;
+use crate::engine::ReloadReport;
 
 /// The service manager that started this process, if one wants to hear of it.
 #[derive(Debug)]
@@ -39,6 +41,12 @@ impl Supervisor {
     /// The configuration is being read again.
     pub fn reloading(&self) {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
+    }
+
+    /// What came of a reload, where it failed: `systemctl status` shows it until one succeeds.
+    pub fn reloaded(&self, report: &ReloadReport) {
+        let why = if report.is_ok() { String::new() } else { harmless(&report.headline()) };
+        self.tell(&format!("STATUS={why}"));
     }
 
     /// The service is ending.
@@ -76,6 +84,7 @@ fn send(socket: &UnixDatagram, address: &str, message: &[u8]) -> std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ReloadOutcome;
 
     #[test]
     fn the_service_manager_hears_what_happens() {
@@ -100,6 +109,10 @@ mod tests {
         let text = heard();
         let since = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(since.parse::<u64>().unwrap() > 0);
+        supervisor.reloaded(&ReloadReport::refused(vec!["a line\nREADY=1".to_owned()]));
+        assert_eq!(heard(), "STATUS=reload refused, everything runs on as before: a lineREADY=1");
+        supervisor.reloaded(&ReloadReport::new(ReloadOutcome::Unchanged));
+        assert_eq!(heard(), "STATUS=");
         supervisor.stopping();
         assert_eq!(heard(), "STOPPING=1");
         assert_eq!(Supervisor::from(&Environment::from_pairs(pairs("1"))).watchdog, None);

@@ -72,8 +72,8 @@ options! {
 }
 
 options! {
-    /// The Unix socket by which `weir top`, `weir tap` and `weir status` look into this process. Only the user that
-    /// weir runs as, and root, can connect.
+    /// The Unix socket by which `weir top`, `weir tap` and `weir status` look into this process, and `weir reload` has it
+    /// read its configuration again. Only the user that weir runs as, and root, can connect.
     pub struct ControlOptions {
         /// Whether to listen on it.
         pub enabled: bool = true,

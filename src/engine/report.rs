@@ -119,18 +119,24 @@ impl ReloadReport {
         })
     }
 
+    /// What came of it, in one line.
+    pub fn headline(&self) -> String {
+        let why = || self.errors.join("; ");
+        match self.outcome {
+            ReloadOutcome::Applied => format!("configuration reloaded: {}", self.summary()),
+            ReloadOutcome::Unchanged => "configuration reloaded: nothing changed".to_owned(),
+            ReloadOutcome::Refused => format!("reload refused, everything runs on as before: {}", why()),
+            ReloadOutcome::RolledBack => format!("reload rolled back, what ran before runs again: {}", why()),
+        }
+    }
+
     /// Writes it to the log, the whole of it.
     pub fn log(&self) {
-        let summary = self.summary();
-        match self.outcome {
-            ReloadOutcome::Applied => tracing::info!("configuration reloaded: {summary}"),
-            ReloadOutcome::Unchanged => tracing::info!("configuration reloaded: nothing changed"),
-            ReloadOutcome::Refused => {
-                tracing::error!("reload refused, everything runs on as before: {}", self.errors.join("; "));
-            }
-            ReloadOutcome::RolledBack => {
-                tracing::error!("reload rolled back, what ran before runs again: {}", self.errors.join("; "));
-            }
+        let headline = self.headline();
+        if self.is_ok() {
+            tracing::info!("{headline}");
+        } else {
+            tracing::error!("{headline}");
         }
         for (id, change) in self.pipelines.iter().flat_map(|p| &p.components) {
             if *change != Change::Unchanged {

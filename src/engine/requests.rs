@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::plan::Plan;
 use super::report::ReloadReport;
@@ -23,6 +23,7 @@ type Answer = oneshot::Sender<Arc<ReloadReport>>;
 pub struct Reloads {
     state: Mutex<State>,
     wake: Notify,
+    last: watch::Sender<Option<Arc<ReloadReport>>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,16 @@ impl Reloads {
         };
         self.wake.notify_one();
         answer.await.unwrap_or_else(|_| Arc::new(ReloadReport::refused(vec![ENDING.to_owned()])))
+    }
+
+    /// The report of the last reload, whoever asked for it; `None` before the first.
+    pub fn reports(&self) -> watch::Receiver<Option<Arc<ReloadReport>>> {
+        self.last.subscribe()
+    }
+
+    /// Tells of a reload that is over.
+    pub(super) fn done(&self, report: &Arc<ReloadReport>) {
+        self.last.send_replace(Some(report.clone()));
     }
 
     /// From now on requests are heard.

@@ -181,6 +181,7 @@ async fn drive(engine: &mut Engine, load: Option<Loader>, shutdown: &Shutdown, b
             answers = reloads.next() => {
                 let report = Arc::new(reload::reload(engine, load.as_ref(), board).await);
                 report.log();
+                reloads.done(&report);
                 for answer in answers {
                     // Who asked may have gone away.
                     answer.send(report.clone()).ok();

@@ -9,6 +9,7 @@ pub mod curl;
 pub mod docs;
 pub mod http;
 pub mod ingest;
+pub mod machine;
 pub mod nginx;
 pub mod receiver;
 pub mod weir;

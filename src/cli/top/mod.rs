@@ -23,7 +23,6 @@ use ratatui::layout::Rect;
 use super::args::TopArgs;
 use super::ask;
 use super::config_source::ConfigSource;
-use super::control;
 use super::exit::{Exit, Failure};
 use super::http_get::Base;
 use super::terminal::{self, Terminal};
@@ -68,15 +67,7 @@ pub fn run(args: &TopArgs, source: &ConfigSource, terminal: Terminal) -> Result<
 /// Whom to ask: what was named, else the only one that runs here.
 fn finder(args: &TopArgs, source: &ConfigSource) -> Find {
     let (ask, source) = (args.ask.clone(), source.clone());
-    Arc::new(move || {
-        if ask.url.is_some() || ask.local.names_one() {
-            return ask::base(&ask, &source);
-        }
-        if ask.is_anybody() {
-            return control::find(&ask.local, source.environment());
-        }
-        ask::base(&ask, &source)
-    })
+    Arc::new(move || ask::running(&ask, &source))
 }
 
 fn first(base: &Base) -> Result<model::Status, Failure> {
