@@ -90,7 +90,10 @@ fn an_end_that_is_asked_for_while_the_configuration_is_read_is_an_orderly_one() 
 #[test]
 fn it_ends_with_the_terminal_it_was_started_on() {
     if !installed("script") {
-        return skip("it_ends_with_the_terminal_it_was_started_on", "script is not installed (Debian: bsdutils)");
+        return skip(
+            "it_ends_with_the_terminal_it_was_started_on",
+            "script is not installed (Debian: bsdutils)",
+        );
     }
     let log = "[logging]\noutput = \"file\"\nfile = \"weir.log\"\n";
     let place = Place::new().with("pipelines.toml", format!("{CONFIG}{log}"));

@@ -8,7 +8,16 @@ use serde_json::{Map, Value};
 const ALWAYS: [&str; 2] = ["received", "delivered"];
 /// What is no figure, is told by another one, or is for programs.
 const UNTOLD: [&str; 10] = [
-    "kind", "type", "index", "queue_max", "queue_max_bytes", "dropped_total", "why", "last_error", "stream", "memory",
+    "kind",
+    "type",
+    "index",
+    "queue_max",
+    "queue_max_bytes",
+    "dropped_total",
+    "why",
+    "last_error",
+    "stream",
+    "memory",
 ];
 /// What names a row.
 const NAMES: [&str; 3] = ["name", "id", "component"];
@@ -60,7 +69,9 @@ fn figures(object: &Map<String, Value>) -> Vec<(String, String)> {
                 found.push((title(key), sum.to_string()));
             }
             Value::Object(inner) => found.extend(inner.iter().filter_map(|(name, value)| {
-                value.is_number().then(|| Some((format!("{} {}", title(key), title(name)), cell(name, value)?)))?
+                value
+                    .is_number()
+                    .then(|| Some((format!("{} {}", title(key), title(name)), cell(name, value)?)))?
             })),
             value => found.extend(cell(key, value).map(|text| (title(key), text))),
         }
@@ -127,7 +138,8 @@ fn table(rows: &[(String, &Value)]) -> String {
         let told = |(own, text): &(String, String)| own == title && !["", "0"].contains(&text.as_str());
         ALWAYS.contains(title) || figures.iter().flatten().any(told)
     });
-    let mut lines = vec![std::iter::once("").chain(titles.iter().copied()).map(str::to_owned).collect::<Vec<_>>()];
+    let mut lines =
+        vec![std::iter::once("").chain(titles.iter().copied()).map(str::to_owned).collect::<Vec<_>>()];
     for ((name, _), figures) in rows.iter().zip(&figures) {
         let text = |title: &&str| figures.iter().find(|(own, _)| own == title).map(|(_, text)| text.clone());
         let cells = titles.iter().map(|title| text(title).unwrap_or_default());
