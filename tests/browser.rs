@@ -85,7 +85,7 @@ async fn live_rows_are_filtered_and_mistakes_are_shown_in_place() {
         .until("the mistake is shown", "!$('problem').hidden && $('problem').querySelector('mark') !== null")
         .await;
     let problem = browser.text("problem").await;
-    assert!(problem.contains("status:>=") && problem.contains("nothing follows `>=`"), "{problem}");
+    assert!(problem.contains("status:>=") && problem.contains("nothing follows >="), "{problem}");
     assert!(problem.contains("expected a number"), "{problem}");
     browser.query("user:ann AND (status:200").await;
     browser.until("the place is marked", "$('problem').querySelector('mark')?.textContent === '('").await;

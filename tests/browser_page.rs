@@ -339,3 +339,44 @@ async fn small_windows_dark_and_light_are_readable() {
     browser.assert_clean(&url(&weir, "/"), &[]).await;
     weir.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_one_line_high_whatever_its_text_holds() {
+    if !browser_is_there("a_row_is_one_line_high_whatever_its_text_holds") {
+        return;
+    }
+    let lines = [
+        r#"{"log":"from docker ERROR\n","stream":"stderr","time":"2026-11-21T10:00:00Z"}"#,
+        r#"{"msg":"failed\r\nat once","stack":"one\n  two\n  three"}"#,
+        "2026-11-21T10:00:01Z WARN behind them all",
+    ];
+    let place = Place::new().with("in.log", lines.join("\n") + "\n");
+    let weir = place.started(FILE);
+    let browser = Browser::open(1200, 800).await;
+    browser.load(&url(&weir, "/app/")).await;
+    browser.rows(3).await;
+    let heights = "[...document.querySelectorAll('#rows .row')].map((row) => Math.max(row.offsetHeight, row.scrollHeight))";
+    browser.until("the rows are there", &format!("{heights}.length === 3")).await;
+    browser.value("(controls.column('stack'), 0)").await;
+    browser.until("the column is there", "document.querySelectorAll('#rows .field').length === 3").await;
+    assert_eq!(browser.value(heights).await, json!([20, 20, 20]));
+    let text = |class: &str| {
+        format!("[...document.querySelectorAll('#rows .row .{class}')].map((one) => one.textContent)")
+    };
+    assert_eq!(
+        browser.value(&text("message")).await,
+        json!(["from docker ERROR stream=stderr", "failed↵at once", "behind them all"])
+    );
+    assert_eq!(browser.value(&text("field")).await[1], "one↵  two↵  three");
+    // Three rows are enough for the menu to know all fields.
+    let fields = "page.seen.list.map(([name]) => name).sort()";
+    assert_eq!(browser.value(fields).await, json!(["log", "msg", "stack", "stream", "time"]));
+    browser.value("(page.setLook({ wrap: true, columns: [] }), 0)").await;
+    browser.until("lines wrap where they end", &format!("{heights}[1] === 80 && {heights}[0] === 20")).await;
+    // Where a filter leaves nothing, the page does not say that nothing came.
+    browser.query("nothing_like_this").await;
+    browser.until("nothing matches", "page.view.count === 0 && !$('empty').hidden").await;
+    assert_eq!(browser.text("empty").await, "No event matches the filter so far.");
+    browser.assert_clean(&url(&weir, "/"), &[]).await;
+    weir.stop();
+}

@@ -45,10 +45,19 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn usage_errors_exit_with_64_and_name_the_nearest() {
-    let place = Place::new().with("x.toml", "");
+    let place = Place::new().with("x.toml", "").with("x.log", "");
     for (args, expected) in [
         (&["chek"][..], "did you mean `weir check`?"),
         (&["x.toml"], "to run this configuration, write `weir -c x.toml`"),
+        (&["run", "missing.toml"], "to run this configuration, write `weir -c missing.toml`"),
+        (&["x.log"], "to look at this file, write `weir tail x.log`"),
+        (&["help"], "`weir COMMAND --help`"),
+        (&["reload"], "`kill -HUP PID`"),
+        (&["tls", "sever"], "did you mean `weir tls server`?"),
+        (&["generate", "docs"], "commands of `weir generate`: completions, man, schema, reference"),
+        (&["tail", "-5", "x.log"], "`weir tail -n 100`"),
+        (&["tail", "-100f", "x.log"], "`weir tail -n 100`"),
+        (&["tail", "--tls"], "unknown option `--tls`\n  hint: `weir --help`"),
         (&["check", "--formt", "json"], "unknown option `--formt`\n  hint: did you mean `--format`?"),
         (&["check", "--format", "jsn"], "invalid value `jsn`"),
         (&["--shutdown_timeot", "5s"], "did you mean `--shutdown_timeout`?"),
@@ -74,6 +83,38 @@ fn usage_errors_exit_with_64_and_name_the_nearest() {
         assert!(run.stderr.contains(expected), "{args:?}: {}", run.stderr);
         assert_eq!(run.stdout, "", "{args:?}");
     }
+}
+
+#[test]
+fn tail_takes_what_fingers_are_used_to() {
+    let place = Place::new().with("x.log", "DEBUG one\nINFO two\nINFO three\n");
+    let run = place.run(&["tail", "--no-follow", "--tail", "1", "x.log"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "INFO three\n"), "{}", run.stderr);
+    let run = place.run(&["tail", "--no-follow", "-q", "-level:debug -three", "x.log"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "INFO two\n"), "{}", run.stderr);
+    // An option in the place of the query is no query.
+    let run = place.run(&["tail", "-q", "--no-follow", "x.log"]);
+    assert_eq!(run.code, 64, "{}", run.stderr);
+}
+
+#[test]
+fn help_wraps_where_the_terminal_ends() {
+    use clap::CommandFactory;
+    // A paragraph is one line, so that it wraps once, whatever the width.
+    let mut commands = vec![logweir::cli::args::Cli::command()];
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().cloned());
+        let Some(help) = command.get_after_help() else { continue };
+        let lines: Vec<String> = help.to_string().lines().map(str::to_owned).collect();
+        for pair in lines.windows(2) {
+            let text = |line: &String| !line.is_empty() && !line.starts_with(' ');
+            let broken = text(&pair[0]) && text(&pair[1]) && !pair[0].ends_with(':');
+            assert!(!broken, "{}: {pair:?}", command.get_name());
+        }
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen}");
 }
 
 #[test]

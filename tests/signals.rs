@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use logweir::base::rng::Rng;
 use support::weir::{Place, Weir};
-use support::{eventually, free_port};
+use support::{eventually, free_port, installed, skip};
 
 const CONFIG: &str = r#"
 state_dir = "state"
@@ -85,6 +85,40 @@ fn an_end_that_is_asked_for_while_the_configuration_is_read_is_an_orderly_one() 
         // Before or after the components were there, as the two threads have it.
         assert!(weir.errors().contains("stopped"), "{}", weir.errors());
     }
+}
+
+#[test]
+fn it_ends_with_the_terminal_it_was_started_on() {
+    if !installed("script") {
+        return skip(
+            "it_ends_with_the_terminal_it_was_started_on",
+            "script is not installed (Debian: bsdutils)",
+        );
+    }
+    let log = "[logging]\noutput = \"file\"\nfile = \"weir.log\"\n";
+    let place = Place::new().with("pipelines.toml", format!("{CONFIG}{log}"));
+    let said = |what: &str| {
+        eventually(what, || {
+            let log = fs::read_to_string(place.path("weir.log")).unwrap_or_default();
+            log.contains(what).then_some(())
+        });
+    };
+    let command = place.command(&[]);
+    let run = format!("exec {} run", support::weir::binary().display());
+    let mut terminal = Command::new("script");
+    command.get_envs().for_each(|(name, value)| drop(value.map(|value| terminal.env(name, value))));
+    terminal.current_dir(place.dir()).args(["-qec", &run, "/dev/null"]).stdout(Stdio::null());
+    let mut terminal = terminal.stdin(Stdio::null()).spawn().unwrap();
+    said("started, 1 pipeline");
+    // While the terminal is there, it is a reload.
+    let children = format!("/proc/{0}/task/{0}/children", terminal.id());
+    let weir: u32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    support::signal(weir, "HUP");
+    said("configuration reloaded");
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    said("SIGHUP, the terminal is gone: delivering what is in flight");
+    said("stopped, everything is delivered");
 }
 
 #[test]

@@ -29,11 +29,11 @@ Examples:
   weir --input-file '/var/log/*.log' --include ERROR --output-stdout
   weir run -- ./server --port 80               run a program and route what it prints
 
-Any option of the configuration can be a flag: --logging.level debug, --pipelines.0.name=app, or a
-variable: WEIR_LOGGING_LEVEL=debug. Without -c, the configuration is WEIR_CONFIG, ./pipelines.toml,
+Any option of the configuration can be a flag: --logging.level debug, --pipelines.0.name=app, or a \
+variable: WEIR_LOGGING_LEVEL=debug. Without -c, the configuration is WEIR_CONFIG, ./pipelines.toml, \
 $XDG_CONFIG_HOME/weir/pipelines.toml or /etc/weir/pipelines.toml.
 
-Exit codes: 0 done, 1 a check failed, 64 usage, 66 no input, 69 unavailable, 70 internal error,
+Exit codes: 0 done, 1 a check failed, 64 usage, 66 no input, 69 unavailable, 70 internal error, \
 73 cannot create, 74 I/O, 78 configuration.";
 
 /// Stream, filter and route logs: from files, programs and the network to files, programs and the browser.
@@ -140,8 +140,8 @@ Examples:
   weir check docs README.md                the TOML blocks of Markdown, at their own lines
   weir check --format github               annotations in a pull request
 
--c merges what it names, as a run does, with variables and flags on top. PATHs are checked as they are written: a
-directory with all *.toml and Markdown files below it, a file of a directory also if it is only part of a
+-c merges what it names, as a run does, with variables and flags on top. PATHs are checked as they are written: a \
+directory with all *.toml and Markdown files below it, a file of a directory also if it is only part of a \
 configuration. A block of Markdown may be an excerpt; one that begins with ```toml,ignore is left out.
 
 Exits with 0 if there are no errors, with 1 if there are.")]
@@ -167,7 +167,7 @@ A test in the configuration:
   outputs = [{ at = \"app.sinks.1\", lines = [\"ERROR disk full\"] }]
   drops = [{ at = \"app.sinks.1.filters.0\", count = 1 }]
 
-Nothing is read or sent: lines enter the real filters, under a clock of the test's own. Exits with 0 if all
+Nothing is read or sent: lines enter the real filters, under a clock of the test's own. Exits with 0 if all \
 tests pass, with 1 if one fails, with 78 if the configuration is wrong, with 66 if it holds no test.")]
     Test {
         /// Only tests whose name holds this text; may be repeated
@@ -202,15 +202,15 @@ Examples:
   kubectl logs deploy/api | weir tail          JSON and logfmt laid out for reading
   weir tail --no-follow -n all --color always app.log | less -R
 
-Lines of several inputs are merged in the order of time; what comes while you watch is held
-for 100 ms for that. With -l, -q and -i, the lines of a stack trace come along with the line
-they belong to, and -n counts lines that match. --since reads a file backwards until lines are
+Lines of several inputs are merged in the order of time; what comes while you watch is held \
+for 100 ms for that. With -l, -q and -i, the lines of a stack trace come along with the line \
+they belong to, and -n counts lines that match. --since reads a file backwards until lines are \
 older; with `-n all` it looks at all of it.
 
-Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps
+Control sequences in logs never reach a terminal. NO_COLOR is honoured, --color always keeps \
 colours in a pipe. Ctrl-C ends it as it ends `tail -f`: 130 for a shell.
 
-Exit codes: 0 the inputs ended or the reader went, 64 usage, 66 no such file, 69 no answer from
+Exit codes: 0 the inputs ended or the reader went, 64 usage, 66 no such file, 69 no answer from \
 a weir, 74 I/O.")]
     Tail(Box<TailArgs>),
     /// Show what a running weir is doing
@@ -221,7 +221,7 @@ Examples:
   weir status --token-file token https://logs.example.com
   weir status --cert ops.pem --key ops.key https://logs.example.com
 
-Without URL, asks the address that the configuration listens on; where it names none, the weir that runs on
+Without URL, asks the address that the configuration listens on; where it names none, the weir that runs on \
 this machine, by its control socket, and where none runs, http://127.0.0.1:8080.")]
     Status {
         /// Print the status as JSON
@@ -237,7 +237,7 @@ Examples:
   weir reload --pid 1234
   weir reload https://ann:secret@logs.example.com
 
-Without URL, finds the weir that runs on this machine by its control socket. A mistake changes nothing: it is
+Without URL, finds the weir that runs on this machine by its control socket. A mistake changes nothing: it is \
 told, and what ran before runs on.
 
 Exits with 0 when the configuration runs, with 1 when it does not, with 69 if there is no answer.")]
@@ -253,12 +253,13 @@ Examples:
   weir top https://ann:secret@logs.example.com
   weir top --once                        one frame, as text
 
-Without URL, finds the weir that runs on this machine by its control socket. Keys: arrows or j k move,
+Without URL, finds the weir that runs on this machine by its control socket. Keys: arrows or j k move, \
 enter opens, t shows what passes the component, s sorts, p pauses, ? helps, q quits.")]
     Top(TopArgs),
     /// Show what a component of a running weir puts out, live, without touching its flow
     #[command(after_help = "\
 Examples:
+  weir tap                               what passes the filters of each pipeline
   weir tap app                           what passes the filters of pipeline `app`
   weir tap app.source.0                  what its first source reads
   weir tap app.filter.1 -n 20            twenty rows behind its second filter
@@ -266,7 +267,7 @@ Examples:
   weir tap app.filter.0 -q 'level:>=warn -path:/health*'
   weir tap '*.source.*' -o json | jq .message
 
-COMPONENT is named as in `weir status`, to the last part or not, or by wildcards. Rows beyond the rate
+COMPONENT is named as in `weir status`, to the last part or not, or by wildcards. Rows beyond the rate \
 are counted and told on standard error.")]
     Tap(TapArgs),
     /// Exit with 0 if a running weir is ready, for container health checks
@@ -289,9 +290,9 @@ Examples:
   weir doctor --origin https://dashboard.example.com https://logs.example.com
   weir doctor                            what a weir that is started here would meet
 
-Asks as a browser does, several times, and tells from what comes, and when: proxies that hold events back, pack
-them, or end what is silent; redirects to a login; certificates; limits; clocks; Last-Event-ID that is lost.
-Each fault comes with its cure for nginx, Apache, Caddy, HAProxy or Cloudflare. Takes up to a minute, unless
+Asks as a browser does, several times, and tells from what comes, and when: proxies that hold events back, pack \
+them, or end what is silent; redirects to a login; certificates; limits; clocks; Last-Event-ID that is lost. \
+Each fault comes with its cure for nginx, Apache, Caddy, HAProxy or Cloudflare. Takes up to a minute, unless \
 --duration says otherwise. Exits with 0 if streams get through, with 1 if something breaks them.")]
     Doctor {
         /// How long to watch a stream, to find what ends it; by default until two signs of life have come
@@ -344,7 +345,7 @@ Examples:
   weir init forward -o /etc/weir/pipelines.toml
   weir init split -o - | less            only look at it
 
-Every recipe passes `weir check`, runs as it is and holds tests for `weir test`. A file that exists is left as it
+Every recipe passes `weir check`, runs as it is and holds tests for `weir test`. A file that exists is left as it \
 is, with exit code 73, unless --force is given.")]
     Init {
         /// Which one; --list shows them [default: start]
@@ -404,8 +405,8 @@ pub struct TopArgs {
 /// Arguments of `tap`.
 #[derive(Debug, Args)]
 pub struct TapArgs {
-    /// Which components, such as app, app.source.0, app.filter.1.level or 'app.*'
-    #[arg(required = true, value_name = "COMPONENT")]
+    /// Which components, such as app, app.source.0, app.filter.1.level or 'app.*'; left out, all pipelines
+    #[arg(value_name = "COMPONENT", default_value = "*", hide_default_value = true)]
     pub components: Vec<String>,
     /// Most rows a second, or `all` for as many as can be read
     #[arg(long, value_name = "N", default_value = "100", value_parser = super::tap::rate)]
@@ -414,7 +415,7 @@ pub struct TapArgs {
     #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Only rows that match this query, such as 'level:error service:api "connection reset"'
-    #[arg(short, long, value_name = "QUERY")]
+    #[arg(short, long, value_name = "QUERY", allow_hyphen_values = true)]
     pub query: Option<String>,
     /// How rows are written: for people, as they are, or as JSON objects [default: pretty on a terminal, else raw]
     #[arg(short, long, value_name = "FORMAT")]

@@ -1,7 +1,8 @@
 //! Signals of a running weir: SIGTERM and SIGINT drain and, the second time, force the end; SIGUSR1 opens files
-//! again; SIGHUP reads the configuration again. SIGPIPE is ignored by the runtime, so a closed pipe is a write error.
+//! again; SIGHUP reads the configuration again, or ends like SIGTERM where it means that the terminal is gone. SIGPIPE is ignored by the runtime, so a closed pipe is a write error.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,6 +35,15 @@ pub struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user1: Signal,
+    terminal: Option<BorrowedFd<'static>>,
+}
+
+/// The terminal that this process was started on, if it is the one who uses it: in the background, or behind `nohup`,
+/// the terminal may go and the process stays.
+fn foreground() -> Option<BorrowedFd<'static>> {
+    let own = rustix::process::getpgrp();
+    let ends = [rustix::stdio::stderr(), rustix::stdio::stdout(), rustix::stdio::stdin()];
+    ends.into_iter().find(|fd| rustix::termios::tcgetpgrp(fd).is_ok_and(|user| user == own))
 }
 
 impl Answers {
@@ -57,6 +67,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            terminal: foreground(),
         })
     }
 
@@ -73,11 +84,20 @@ impl Signals {
                     continue;
                 }
                 Some(()) = self.hang_up.recv(), if !starting => {
-                    if let Some(answers) = &answers {
-                        tracing::info!("SIGHUP: reading the configuration again");
-                        (answers.reload)();
+                    // Its terminal was closed: nobody is left who could end it, and it would keep its port for ever.
+                    if self.terminal.is_some_and(|fd| !fd.is_terminal()) {
+                        // The kernel and the shell may both say so.
+                        if asked_at.is_some() {
+                            continue;
+                        }
+                        "SIGHUP, the terminal is gone"
+                    } else {
+                        if let Some(answers) = &answers {
+                            tracing::info!("SIGHUP: reading the configuration again");
+                            (answers.reload)();
+                        }
+                        continue;
                     }
-                    continue;
                 }
                 Some(()) = self.user1.recv(), if !starting => {
                     if let Some(answers) = &answers {

@@ -92,7 +92,7 @@ Examples:
   weir buffer verify
   weir buffer verify /var/lib/weir/buffers/app/http_client-0
 
-Exits with 0 if everything is sound, with 1 if something is damaged. A buffer in use may end in a record that is
+Exits with 0 if everything is sound, with 1 if something is damaged. A buffer in use may end in a record that is \
 being written.")]
     Verify {
         /// A buffer's directory, or one above several

@@ -26,7 +26,7 @@ pub fn report(error: &clap::Error, terminal: Terminal) -> Result<Exit, Failure> 
         }
         ErrorKind::UnknownArgument => Err(unknown_argument(error)),
         ErrorKind::InvalidSubcommand => {
-            Err(unknown_command(text(error, ContextKind::InvalidSubcommand).unwrap_or_default()))
+            Err(unknown_command(error, text(error, ContextKind::InvalidSubcommand).unwrap_or_default()))
         }
         ErrorKind::InvalidValue => Err(invalid_value(error)),
         _ => Err(Failure { report: Report::Text(rendered(terminal.color_stderr)), exit: Exit::USAGE }),
@@ -44,7 +44,11 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
 fn unknown_argument(error: &clap::Error) -> Failure {
     let given = text(error, ContextKind::InvalidArg).unwrap_or_default();
     if !given.starts_with('-') {
-        return unknown_command(given);
+        return unknown_command(error, given);
+    }
+    if given[1..].starts_with(|c: char| c.is_ascii_digit()) {
+        return Failure::usage(format!("unknown option `{given}`"))
+            .hint("how many lines is `-n N`, as in `weir tail -n 100`");
     }
     let given = given.split('=').next().unwrap_or(given);
     let mut known: Vec<String> = Vec::new();
@@ -56,8 +60,7 @@ fn unknown_argument(error: &clap::Error) -> Failure {
         return failure
             .hint("it belongs to another command: `weir --help` and `weir COMMAND --help` show which");
     }
-    let name = text(error, ContextKind::SuggestedArg)
-        .or_else(|| nearest(given, known[..own].iter().map(String::as_str)))
+    let name = nearest(given, known[..own].iter().map(String::as_str))
         .or_else(|| nearest(given, known[own..].iter().map(String::as_str)));
     match name {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
@@ -73,17 +76,39 @@ fn collect_flags(command: &Command, out: &mut Vec<String>) {
 }
 
 /// A word where a command, or nothing, should be.
-fn unknown_command(given: &str) -> Failure {
-    let command = Cli::command();
-    let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+fn unknown_command(error: &clap::Error, given: &str) -> Failure {
     let failure = Failure::usage(format!("unexpected argument `{given}`: it is not a command"));
+    let (root, path) = (Cli::command(), parents(error));
+    let parent = path.iter().try_fold(&root, |command, name| command.find_subcommand(name));
+    let parent = parent.filter(|command| command.has_subcommands()).unwrap_or(&root);
+    let below_root = parent.get_name() != root.get_name();
+    let names: Vec<&str> = parent.get_subcommands().map(Command::get_name).collect();
     if let Some(name) = nearest(given, names.iter().copied()) {
-        return failure.hint(format!("did you mean `weir {name}`?"));
+        let way = if below_root { format!("{} {name}", path.join(" ")) } else { name.to_owned() };
+        return failure.hint(format!("did you mean `weir {way}`?"));
     }
-    if std::path::Path::new(given).exists() {
-        return failure.hint(format!("to run this configuration, write `weir -c {given}`"));
+    if below_root {
+        return failure.hint(format!("commands of `weir {}`: {}", path.join(" "), names.join(", ")));
     }
-    failure.hint(format!("commands: {}; a program to run comes after `--`", names.join(", ")))
+    let is_config = given.ends_with(".toml") || std::path::Path::new(given).is_dir();
+    match given {
+        "help" => failure.hint("`weir --help`, or `weir COMMAND --help`"),
+        "version" => failure.hint("`weir --version`"),
+        "reload" => failure.hint("`kill -HUP PID` reloads the configuration; `weir status` shows the PID"),
+        _ if is_config => failure.hint(format!("to run this configuration, write `weir -c {given}`")),
+        _ if std::path::Path::new(given).exists() => {
+            failure.hint(format!("to look at this file, write `weir tail {given}`"))
+        }
+        _ => failure.hint(format!("commands: {}; a program to run comes after `--`", names.join(", "))),
+    }
+}
+
+/// The commands that were given before what is wrong: `tls` of `weir tls [OPTIONS] <COMMAND>`.
+fn parents(error: &clap::Error) -> Vec<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return Vec::new() };
+    let usage = usage.to_string();
+    let words = usage.split_whitespace().skip_while(|word| *word != "weir").skip(1);
+    words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).map(str::to_owned).collect()
 }
 
 fn invalid_value(error: &clap::Error) -> Failure {

@@ -4,6 +4,7 @@
 use super::diagnostics::Diagnostics;
 use super::field::{Field, Shape};
 use super::from_node::FromNode;
+use super::habits;
 use super::node::Node;
 use super::path::Path;
 use super::reader::Reader;
@@ -85,6 +86,9 @@ impl Section {
             .error(origin, format!("unknown {} type `{}`", kind.as_str(), self.type_name))
             .path(&self.path.key("type"))
             .choices(&self.type_name, names.iter().copied());
+        if let Some(name) = habits::component(&self.type_name, names.iter().copied()) {
+            diags.hint_last(format!("did you mean `{name}`?"));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod effective;
 pub mod environment;
 pub mod field;
 pub mod from_node;
+pub mod habits;
 pub mod interpolate;
 pub mod layers;
 pub mod load;

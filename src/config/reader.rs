@@ -6,6 +6,7 @@ use std::ops::RangeBounds;
 use super::diagnostics::Diagnostics;
 use super::field::{Ranged, Shape, range_text};
 use super::from_node::FromNode;
+use super::habits;
 use super::macros::Options;
 use super::nearest::nearest;
 use super::node::{Node, Table};
@@ -123,7 +124,10 @@ impl<'a> Reader<'a> {
             // `token` where `token_hash` is meant: the secret itself, which must not be shown.
             let begun = |(name, secret): &&(&'static str, bool)| *secret && name.starts_with(&entry.key);
             let begun = self.known.iter().find(begun).map(|(name, _)| *name);
-            let close = nearest(&entry.key, self.known.iter().map(|(name, _)| *name)).or(begun);
+            let names = self.known.iter().map(|(name, _)| *name);
+            let close = habits::option(&entry.key, names.clone());
+            let place = if close.is_none() { habits::place(&entry.key, &self.path) } else { None };
+            let close = close.or_else(|| nearest(&entry.key, names)).or(begun);
             if begun.is_some() || self.known.iter().any(|(name, secret)| *secret && Some(*name) == close) {
                 diags.mask(&entry.node.origin);
             }
@@ -132,6 +136,7 @@ impl<'a> Reader<'a> {
                 .label(format!("not an option of {}", self.what))
                 .path(&self.path.key(&entry.key));
             match close {
+                _ if place.is_some() => found.hint(place.unwrap_or_default()),
                 Some(name) => found.hint(format!("did you mean `{name}`?")),
                 None if self.known.is_empty() => found.hint(format!("{} has no options", self.what)),
                 None => found.hint(format!("the options are {}", self.known_names())),

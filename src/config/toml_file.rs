@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostics::Diagnostics;
+use super::habits;
 use super::node::{Entry, Node, Table, Value};
 use super::origin::{Origin, Source};
 
@@ -19,9 +20,27 @@ pub fn parse_file(source: &Arc<Source>, diags: &mut Diagnostics) -> Node {
     let (document, mut errors) = DeTable::parse_recoverable(&source.text);
     let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     errors.sort_by_key(start);
+    if !errors.is_empty()
+        && let Some((language, beginning)) = habits::language(&source.text)
+    {
+        // What is wrong with each of its lines as TOML says nothing.
+        diags.error(&source.at(0..0), format!("invalid TOML: this is {language} syntax")).hint(beginning);
+        diags.incomplete(source);
+        return Node::new(Value::Table(Table::default()), source.at(0..0));
+    }
     for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
         let span = error.span().unwrap_or(0..0);
-        diags.error(&source.at(span), format!("invalid TOML: {}", plain(error.message())));
+        let line = source.text.lines().nth(source.line_column(span.start).0.saturating_sub(1));
+        let remedy = line.and_then(|line| habits::remedy(line, error.message()));
+        let message = match &remedy {
+            // The parser guesses what the text was to be: a boolean, for `type = file`.
+            Some(remedy) if remedy.contains("quotes: ") => "text without quotes".to_owned(),
+            _ => plain(error.message()),
+        };
+        let found = diags.error(&source.at(span), format!("invalid TOML: {message}"));
+        if let Some(remedy) = remedy {
+            found.hint(remedy);
+        }
     }
     if !errors.is_empty() {
         diags.incomplete(source);

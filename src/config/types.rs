@@ -68,7 +68,11 @@ pub struct Listen {
 impl Listen {
     /// Parses `host:port`, `1.2.3.4:80` or `[::1]:80`. Errors say what is wrong.
     pub fn parse(text: &str) -> Result<Listen, String> {
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port"))?;
+        let (host, port) = match text.rsplit_once(':') {
+            Some(parts) => parts,
+            None if text.parse::<u16>().is_ok() => ("", text),
+            None => return Err(format!("{text:?} has no port")),
+        };
         let port = port.parse().map_err(|_| format!("{port:?} is not a port, 0 to 65535 is allowed"))?;
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(v6) => match v6.parse::<std::net::Ipv6Addr>() {

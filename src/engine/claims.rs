@@ -1,5 +1,5 @@
 //! What components claim for themselves, held against each other: two listeners on one address, two sinks on one
-//! route or file, pipelines that feed each other in a circle. Every complaint names both places.
+//! route or file, pipelines that feed each other in a circle or read what they write. Every complaint names both places.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::plan::PipelinePlan;
 use crate::config::{ComponentKind, Diagnostics, Node, Path, ServerOptions};
 use crate::flow::{BuildCx, Claim, Site};
 use crate::net::EntranceConfig;
-use crate::tail::CHECKPOINTS;
+use crate::tail::{CHECKPOINTS, Patterns};
 
 /// The claim a `pipeline` sink makes on the pipeline it feeds; any number may make it.
 pub(super) const FEEDS: &str = "feeds pipeline";
@@ -110,6 +110,60 @@ pub(super) fn links(claims: &[Claim], pipelines: &mut [PipelinePlan], diagnostic
                 .hint("let one of them end in another sink");
         }
     }
+}
+
+/// Warns of files that a pipeline writes and reads again: each line would come again and again, until the disk is full.
+pub(super) fn feedback(
+    tree: &Node,
+    claims: &[Claim],
+    pipelines: &[PipelinePlan],
+    diagnostics: &mut Diagnostics,
+) {
+    let written = tree.get("pipelines").and_then(Node::as_array).unwrap_or_default();
+    for claim in claims.iter().filter(|claim| claim.what == "output file") {
+        let Some(writer) = owner(claim, pipelines.len()) else { continue };
+        let sources = written.get(writer).and_then(|node| node.get("sources")).and_then(Node::as_array);
+        let reader =
+            sources.unwrap_or_default().iter().find(|source| reads(source, &without_fields(&claim.key)));
+        let Some(reader) = reader else { continue };
+        diagnostics
+            .warning(
+                &claim.origin,
+                "this pipeline reads what it writes: its lines would come again and again",
+            )
+            .path(&claim.at)
+            .also(reader.get("path").map_or(&reader.origin, |path| &path.origin), "read here")
+            .hint("write to another directory, or leave the file out of the source with `exclude`");
+    }
+}
+
+/// Whether a source follows the file at `path`.
+fn reads(source: &Node, path: &str) -> bool {
+    let text = |key: &str| source.get(key).and_then(Node::as_str);
+    let list = |key: &str| {
+        let one = text(key).map(str::to_owned).into_iter();
+        let many = source.get(key).and_then(Node::as_array).unwrap_or_default().iter();
+        one.chain(many.filter_map(Node::as_str).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let patterns = match text("type") {
+        Some("file") => Patterns::globs(&list("path")).ok(),
+        Some("directory") => {
+            let recursive = source.get("recursive") == Some(&Node::from(true));
+            Patterns::directory(text("path").unwrap_or_default(), text("pattern").unwrap_or("*"), recursive)
+                .ok()
+        }
+        _ => None,
+    };
+    let patterns = patterns.and_then(|patterns| patterns.except(&list("exclude")).ok());
+    let path = std::path::Path::new(path);
+    patterns.is_some_and(|patterns| patterns.matches(path) && !patterns.is_excluded(path))
+}
+
+/// A path with a letter in the place of each `{…}`, whatever it will be.
+fn without_fields(path: &str) -> String {
+    let mut parts = path.split('{');
+    let begins = parts.next().unwrap_or_default().to_owned();
+    parts.fold(begins, |path, part| path + "x" + part.split_once('}').map_or(part, |(_, rest)| rest))
 }
 
 /// The pipeline whose sink made the claim, from the claim's path `pipelines[N]…`.

@@ -102,7 +102,10 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     let written = pipelines.and_then(Node::as_array).unwrap_or_default();
     // Something that is no array was complained about already.
     let none = pipelines.is_none_or(|node| node.as_array().is_some_and(<[Node]>::is_empty));
-    if none && !planner.diagnostics.is_incomplete(&tree.origin) {
+    // An option that there is not may be what was meant to be the pipelines.
+    let keys = tree.as_table().map(Table::entries).unwrap_or_default().iter().map(|entry| &entry.key);
+    let strange = keys.clone().any(|key| RootOptions::fields().iter().all(|field| field.name != key));
+    if none && !strange && !planner.diagnostics.is_incomplete(&tree.origin) {
         planner
             .diagnostics
             .error(&tree.origin, "no pipelines: there is nothing to run")
@@ -119,6 +122,7 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
         written.iter().enumerate().map(|(i, node)| planner.pipeline(i, node)).collect();
     claims::conflicts(&planner.claims, planner.diagnostics);
     claims::links(&planner.claims, &mut pipelines, planner.diagnostics);
+    claims::feedback(tree, &planner.claims, &pipelines, planner.diagnostics);
     let tests = root.as_ref().map(|root| root.tests.clone()).or_else(|| again(tree, "tests"));
     let trials = trial::compile::compile(&tests.unwrap_or_default(), tree, planner.diagnostics);
     if planner.diagnostics.has_errors() {
@@ -189,7 +193,7 @@ impl Planner<'_> {
         let [sources, filters, sinks] = ComponentKind::ALL.map(|kind| sections(node, &at, kind));
         for kind in [ComponentKind::Source, ComponentKind::Sink] {
             let none = node.get(kind.plural()).is_none_or(|n| n.as_array().is_some_and(<[Node]>::is_empty));
-            if none {
+            if none && !self.diagnostics.is_incomplete(&node.origin) {
                 self.diagnostics
                     .error(&node.origin, format!("pipeline `{name}` has no {}", kind.plural()))
                     .path(&at.key(kind.plural()))

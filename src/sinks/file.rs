@@ -112,6 +112,11 @@ impl Component for FileSink {
                 return None;
             }
         };
+        if options.path.starts_with("~/") {
+            cx.error("path", "invalid path: nobody puts your home in the place of `~` here")
+                .hint("write `${HOME}/…`");
+            return None;
+        }
         // However it is spelled: `./a//b` is `a/b`. What only the file system knows, such as links, is not asked.
         let written = options.path.replace("{pipeline}", &cx.site.pipeline);
         let parts = path::Path::new(&written).components().filter(|part| *part != path::Component::CurDir);

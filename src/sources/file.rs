@@ -30,6 +30,11 @@ impl Component for File {
     type Options = Joined<FileOptions, TailOptions>;
 
     fn build(Joined(own, options): Self::Options, cx: &mut BuildCx<'_>) -> Option<File> {
+        if let Some(index) = own.path.iter().position(|path| path.starts_with("~/")) {
+            cx.error_at("path", index, "invalid glob: nobody puts your home in the place of `~` here")
+                .hint("write `${HOME}/…`");
+            return None;
+        }
         let patterns = Patterns::globs(&own.path).map_err(|(index, why)| {
             cx.error_at("path", index, format!("invalid glob: {why}"));
         });

@@ -19,13 +19,13 @@ pub struct TailArgs {
     #[arg(value_name = "URL|FILE")]
     pub inputs: Vec<String>,
     /// Begin with the last N lines of each input that pass: a number, or `all` [default: 10; all with --since]
-    #[arg(short = 'n', long, value_name = "N", value_parser = LineCount::parse)]
+    #[arg(short = 'n', long, alias = "tail", value_name = "N", value_parser = LineCount::parse)]
     pub lines: Option<LineCount>,
     /// Only lines of this level or worse: trace, debug, info, notice, warn, error or fatal
     #[arg(short, long, value_name = "LEVEL", value_parser = parse_level)]
     pub level: Option<Level>,
     /// Only lines that match this query, such as 'level:error service:api "connection reset"'
-    #[arg(short, long, value_name = "QUERY")]
+    #[arg(short, long, value_name = "QUERY", allow_hyphen_values = true)]
     pub query: Option<String>,
     /// Only lines that match this regular expression; repeated, any of them
     #[arg(short, long, value_name = "REGEX")]

@@ -73,12 +73,21 @@ export class Filter {
       box.append(shown);
     }
     const message = problem.message ?? problem.detail ?? "refused";
-    box.append(element("span", "what", message));
-    if (problem.expected) box.append(element("span", "expected", "expected " + problem.expected));
-    if (problem.hint) box.append(element("span", "hint", "hint: " + problem.hint));
+    box.append(worded("what", message));
+    if (problem.expected) box.append(worded("expected", "expected " + problem.expected));
+    if (problem.hint) box.append(worded("hint", "hint: " + problem.hint));
     if (problem.status === 401) box.append(element("span", "hint", "load this page again to log in"));
     box.hidden = false;
   }
+}
+
+// What the server says, with what stands between backticks as code.
+function worded(className, text) {
+  const parts = text.split("`");
+  const node = element("span", className);
+  if (parts.length % 2 === 0) node.append(text);
+  else node.append(...parts.map((part, at) => (at % 2 ? element("code", "", part) : part)));
+  return node;
 }
 
 // The marked place, from bytes of UTF-8 to characters: `[from, to]` or `{ start, end }`, or a single place.

@@ -137,6 +137,9 @@ export class Page extends Rows {
     if (now < this.drawAfter) return this.wake();
     this.list.draw();
     $("empty").hidden = this.view.count > 0;
+    const { q, level } = this.applied;
+    const empty = q || level ? "No event matches the filter so far." : "Waiting for events.";
+    if ($("empty").textContent !== empty) $("empty").textContent = empty;
     this.counts();
     this.drawAfter = now + (performance.now() - now) * (DRAW_SHARE - 1) - 4;
   }

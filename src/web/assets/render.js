@@ -13,6 +13,7 @@ const TOLD_KEYS = new Set(["timestamp", "time", "ts", "@timestamp", "date", "dat
 const PAIRS_MAX = 24;
 const TIME = /^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)\]?\s+/;
 const LEVEL = /^(?:[-|]\s+)?\[?([A-Za-z]+)\]?:?\s+/;
+const LINE_END = /\r?\n/g;
 
 export class Renderer {
   // `page` has: store, look (columns, wrap, ansi, raw), query, open, details(node, row), active, isSelected(row).
@@ -65,10 +66,10 @@ export class Renderer {
     for (const name of this.page.look.columns) {
       const value = lookup(line, name);
       const cell = cells["field:" + name];
-      cell.textContent = value === undefined ? "" : plain(value.slice(0, 400));
+      cell.textContent = value === undefined ? "" : inLine(plain(value.slice(0, 400)));
       cell.title = value === undefined || value.length < 20 ? "" : value.slice(0, 2000);
     }
-    this.message(cells.message, line, time, level);
+    this.message(cells.message, line, time, level, this.page.look.wrap || open);
     node.details?.remove();
     node.details = null;
     if (open) {
@@ -92,14 +93,16 @@ export class Renderer {
     return node.cells;
   }
 
-  message(cell, line, time, level) {
+  // `tall` says that the row may have several lines; any other has one, whatever line ends its text holds.
+  message(cell, line, time, level, tall) {
     const { look, query } = this.page;
     if (!look.raw && line.trimStart().startsWith("{")) {
       const json = objectOf(line);
-      if (json) return this.json(cell, json.object, query);
+      if (json) return this.json(cell, json.object, query, tall);
     }
     let shown = line.length > MESSAGE_MAX ? line.slice(0, MESSAGE_MAX) + "…" : line;
     if (!look.raw) shown = shown.slice(toldLength(shown, time, level));
+    shown = tall ? shown : inLine(shown);
     if (!isStrange(shown) && !query.marks) {
       cell.textContent = shown;
       return;
@@ -108,11 +111,12 @@ export class Renderer {
   }
 
   // The message first, then the other fields in short.
-  json(cell, object, query) {
+  json(cell, object, query, tall) {
     const nodes = [];
+    const laid = tall ? (text) => text.trimEnd() : inLine;
     const key = MESSAGE_KEYS.find((name) => typeof object[name] === "string");
     if (key) {
-      const text = object[key].length > MESSAGE_MAX ? object[key].slice(0, MESSAGE_MAX) + "…" : object[key];
+      const text = laid(object[key].length > MESSAGE_MAX ? object[key].slice(0, MESSAGE_MAX) + "…" : object[key]);
       nodes.push(...this.marked(this.page.look.ansi ? pieces(text) : [{ text: plain(text), className: "" }], query));
     }
     let count = 0;
@@ -124,7 +128,7 @@ export class Renderer {
       }
       const text = typeof value === "string" ? value : JSON.stringify(value);
       nodes.push(element("span", "key", (nodes.length ? " " : "") + plain(name) + "="));
-      nodes.push(...this.marked([{ text: plain(text.slice(0, 500)), className: "value" }], query));
+      nodes.push(...this.marked([{ text: plain(laid(text.slice(0, 500))), className: "value" }], query));
     }
     cell.replaceChildren(...nodes);
   }
@@ -152,6 +156,9 @@ export class Renderer {
     return nodes;
   }
 }
+
+// Text on one line: ends of lines are signs, and the last ones are left out.
+const inLine = (text) => (text.includes("\n") ? text.trimEnd().replace(LINE_END, "↵") : text);
 
 function span(part, text, hit) {
   if (!part.className && !part.color && !part.background) return hit ? element("mark", "", text) : document.createTextNode(text);

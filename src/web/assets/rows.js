@@ -15,6 +15,8 @@ const TAKEN_MAX = 4000; // rows taken in per frame, and milliseconds for it
 const TAKE_BUDGET = 8;
 const CHECK_BUDGET = 8; // milliseconds of checking kept rows against a new filter, per frame
 const WRAPPED_LINES = 8;
+// Every one of the first rows is looked at for fields, so that a few rows show theirs; of the others one in fifty is.
+const LOOKED_AT = 200;
 
 // What a page is above: it has `list`, `look`, `query`, `renderer`, `paused`, and draws when told to `wake`.
 export class Rows {
@@ -61,7 +63,7 @@ export class Rows {
       const row = store.take(waiting);
       if (store.hit[store.slot(row)] === 0) this.checkRow(row);
       if (store.hit[store.slot(row)] === 1) this.add(row);
-      if (row % 50 === 0) this.seen.look(store.line[store.slot(row)].slice(0, 10000));
+      if (row < LOOKED_AT || row % 50 === 0) this.seen.look(store.line[store.slot(row)].slice(0, 10000));
     }
     view.evict(store.first);
     if (this.open.size) for (const row of this.open) if (row < store.first) this.open.delete(row);
