@@ -129,8 +129,8 @@ impl Life {
 }
 
 /// Numbers that are sent here are pushed, in order.
-fn source(life: &Life) -> (mpsc::UnboundedSender<u64>, tokio::task::JoinHandle<()>) {
-    let (send, mut numbers) = mpsc::unbounded_channel();
+fn source(life: &Life) -> (mpsc::Sender<u64>, tokio::task::JoinHandle<()>) {
+    let (send, mut numbers) = mpsc::channel(1_024);
     let (front, heard) = (life.front.clone(), life.heard.clone());
     let pushes = task::spawn(async move {
         while let Some(number) = numbers.recv().await {
@@ -148,7 +148,7 @@ async fn live(seed: u64) {
     let mut numbers = 0..;
     for _ in 0..60 {
         match rng.below(12) {
-            0..=3 => numbers.by_ref().take(rng.below(12) as usize).for_each(|n| send.send(n).unwrap()),
+            0..=3 => numbers.by_ref().take(rng.below(12) as usize).for_each(|n| send.try_send(n).unwrap()),
             4 => disk.turns(BAD[rng.below(BAD.len() as u64) as usize]),
             5 => disk.clears_up(),
             6 => life.control.set(any_options(&mut rng)),
