@@ -1,7 +1,7 @@
 //! What the sink behind a disk buffer was handed and has not counted yet, batch by batch. Rows that the sink has split
 //! may end differently; when some are lost, this keeps them, and knows how many of their batch are still nowhere else.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Meter;
@@ -16,10 +16,10 @@ pub(super) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Number of the first entry.
-    first: u64,
-    /// Bounded by what is handed over at once.
-    entries: VecDeque<Entry>,
+    /// The number of the next entry.
+    next: u64,
+    /// Those of which something is open, by number. Bounded by what is handed over at once.
+    entries: BTreeMap<u64, Entry>,
     in_memory: Sum,
     on_disk: Sum,
 }
@@ -52,25 +52,16 @@ impl Sum {
 }
 
 impl Book {
-    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
-        let at = number.checked_sub(self.first)?;
-        self.entries.get_mut(usize::try_from(at).ok()?)
-    }
-
     /// Takes what is open of an entry, at most `what`.
     fn take(&mut self, number: u64, what: Sum) -> Sum {
-        let Some(entry) = self.entry(number) else { return Sum::default() };
+        let Some(entry) = self.entries.get_mut(&number) else { return Sum::default() };
         let taken =
             Sum { events: what.events.min(entry.open.events), bytes: what.bytes.min(entry.open.bytes) };
         entry.open.remove(taken);
-        if entry.open.events == 0 {
-            entry.lost.clear();
-        }
         let sum = if entry.on_disk { &mut self.on_disk } else { &mut self.in_memory };
         sum.remove(taken);
-        while self.entries.front().is_some_and(|entry| entry.open.events == 0) {
-            self.entries.pop_front();
-            self.first += 1;
+        if entry.open.events == 0 {
+            self.entries.remove(&number);
         }
         taken
     }
@@ -91,11 +82,13 @@ impl Ledger {
     pub(super) fn open(&self, events: u64, bytes: u64, on_disk: bool) -> u64 {
         let mut book = self.lock();
         let open = Sum { events, bytes };
-        book.entries.push_back(Entry { open, on_disk, lost: Vec::new() });
+        let number = book.next;
+        book.next += 1;
+        book.entries.insert(number, Entry { open, on_disk, lost: Vec::new() });
         let sum = if on_disk { &mut book.on_disk } else { &mut book.in_memory };
         sum.add(open);
         self.publish(&book);
-        book.first + book.entries.len() as u64 - 1
+        number
     }
 
     /// Rows of a batch were counted elsewhere.
@@ -108,7 +101,7 @@ impl Ledger {
     /// A batch that was in memory alone is in the log now.
     pub(super) fn move_to_disk(&self, number: u64) {
         let mut book = self.lock();
-        let Some(entry) = book.entry(number).filter(|entry| !entry.on_disk) else { return };
+        let Some(entry) = book.entries.get_mut(&number).filter(|entry| !entry.on_disk) else { return };
         entry.on_disk = true;
         let open = entry.open;
         book.in_memory.remove(open);
@@ -119,7 +112,7 @@ impl Ledger {
     /// The sink has lost rows of a batch: they are kept while they are open.
     pub(super) fn lose(&self, number: u64, rows: Batch) {
         let mut book = self.lock();
-        if let Some(entry) = book.entry(number).filter(|entry| entry.open.events > 0 && !rows.is_empty()) {
+        if let Some(entry) = book.entries.get_mut(&number).filter(|_| !rows.is_empty()) {
             entry.lost.push(rows);
         }
     }
@@ -127,7 +120,7 @@ impl Ledger {
     /// The rows of a batch that were lost, to be handed over again; none when nothing of it is open.
     pub(super) fn take_lost(&self, number: u64) -> Vec<Batch> {
         let mut book = self.lock();
-        book.entry(number).map_or_else(Vec::new, |entry| std::mem::take(&mut entry.lost))
+        book.entries.get_mut(&number).map_or_else(Vec::new, |entry| std::mem::take(&mut entry.lost))
     }
 
     /// What is left of a batch is given up: so many events, to be counted by the caller.
@@ -136,6 +129,12 @@ impl Ledger {
         let left = book.take(number, Sum { events: u64::MAX, bytes: u64::MAX });
         self.publish(&book);
         left.events
+    }
+
+    /// Batches that it keeps an account of.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.lock().entries.len()
     }
 
     fn publish(&self, book: &Book) {

@@ -1,10 +1,9 @@
 //! The way in: what waits in the front queue is appended to the log, as many batches in one write as there are; when
 //! that cannot be, the buffer's policy says what becomes of them.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::DiskFull;
 use super::stage::{Kept, Stage, Unsafe};
+use super::trouble::Failed;
 use super::writer::{Appended, Refused};
 use crate::base::clock;
 use crate::batch::Receipt;
@@ -31,20 +30,18 @@ impl Stage {
                     return;
                 }
             }
-            if self.is_pausing() {
+            if self.trouble.writing.is_on() {
                 return self.refuse_inbox();
             }
             match self.write(together) {
                 Ok(()) => {
-                    self.status.full.store(false, Relaxed);
-                    self.clear_trouble();
+                    self.has_written();
                     if self.inbox.is_empty() && !self.must_commit() {
                         // One group at a time, so that what was written is handed over before the next is waited for.
                         return;
                     }
                 }
                 Err(Refused::Full) => {
-                    self.status.full.store(true, Relaxed);
                     if !self.make_room() {
                         return;
                     }
@@ -62,7 +59,7 @@ impl Stage {
                             continue;
                         }
                     }
-                    self.note_trouble("write", &e);
+                    self.note_trouble(Failed::Write, &e);
                     return self.refuse_inbox();
                 }
             }
@@ -131,7 +128,7 @@ impl Stage {
                     // The sink holds all there is.
                     Ok(None) => self.drop_first(Reason::BufferFullOldest),
                     Err(e) => {
-                        self.note_trouble("make room in", &e);
+                        self.note_trouble(Failed::MakeRoom, &e);
                         self.refuse_inbox();
                         return false;
                     }
@@ -145,7 +142,7 @@ impl Stage {
     /// The file system takes nothing just now: rows wait, or go by the policy.
     fn refuse_inbox(&mut self) {
         if !self.options.when_full.waits() || self.gone.is_cancelled() {
-            let reason = if self.trouble.no_space { Reason::NoSpace } else { Reason::BufferFault };
+            let reason = if self.trouble.is_out_of_space() { Reason::NoSpace } else { Reason::BufferFault };
             if self.gone.is_cancelled() {
                 self.give_up_passing(reason);
             }

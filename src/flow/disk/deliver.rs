@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::reader::ReadBack;
 use super::stage::Stage;
+use super::trouble::Failed;
 use crate::base::clock;
 use crate::batch::Outcome;
 use crate::flow::meter::Reason;
@@ -46,16 +47,15 @@ impl Stage {
         if let Some(kept) = self.kept.pop_front() {
             self.kept_weight -= kept.batch.weight();
             self.store.skip_to(kept.place.end);
+            self.has_read();
             return Some(ReadBack { batch: kept.batch, start: kept.place.start, end: kept.place.end });
         }
-        if self.trouble.failed_reads > 0 && self.is_pausing() {
+        if self.trouble.reading.is_on() {
             return None;
         }
         match self.store.read_next() {
             Ok(record) => {
-                if self.trouble.failed_reads > 0 {
-                    self.clear_trouble();
-                }
+                self.has_read();
                 record
             }
             Err(e) => {
@@ -65,7 +65,7 @@ impl Stage {
                     self.store.set_aside_unreadable();
                     self.trouble.failed_reads = 0;
                 }
-                self.note_trouble("read", &e);
+                self.note_trouble(Failed::Read, &e);
                 None
             }
         }
@@ -96,6 +96,8 @@ impl Stage {
         self.status.damaged.fetch_add(losses.damaged, Relaxed);
         self.status.missing.fetch_add(losses.missing, Relaxed);
         self.unpersisted = true;
+        // What waits to come in has room now, and nobody else would say so.
+        self.settlements.tell();
     }
 
     /// Takes note of what the sink has settled. Rows that were lost stay in the log: they are handed over again, or, if
@@ -110,12 +112,15 @@ impl Stage {
         let settled = self.window.first_open().unwrap_or_else(|| self.store.read_point());
         if settled.seq > self.store.acked().seq {
             self.unpersisted = true;
-            if self.trouble.no_space && settled.seq >= self.store.end().seq {
+            if self.trouble.is_out_of_space() && settled.seq >= self.store.end().seq {
                 // Room can be given back now.
-                self.trouble.retry_at = self.trouble.retry_at.map(|_| clock::now());
+                self.trouble.hasten();
             }
-            if let Err(e) = self.store.ack_to(settled) {
-                self.note_trouble("remove settled segments of", &e);
+            if self.trouble.writing.is_on() {
+                // What can go now goes when that is over.
+                self.store.note_settled(settled);
+            } else if let Err(e) = self.store.ack_to(settled) {
+                self.note_trouble(Failed::Removal, &e);
             }
         }
     }

@@ -57,6 +57,8 @@ impl Store {
     /// From the file system; nothing was given up.
     pub fn drop_oldest(&mut self) -> io::Result<Option<(u64, u64)>> {
         let Some(oldest) = self.segments.front().copied() else { return Ok(None) };
+        // What is missing before it was not dropped, but is lost, too.
+        self.step_to(oldest.start);
         let after = match self.segments.get(1) {
             Some(next) => next.start,
             None => {

@@ -19,6 +19,8 @@ pub mod format;
 mod format_tests;
 mod giving_up;
 #[cfg(test)]
+mod lives_tests;
+#[cfg(test)]
 mod model_tests;
 mod opening;
 mod passing;
@@ -40,6 +42,11 @@ pub mod storage;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
+mod trouble;
+#[cfg(test)]
+mod trouble_tests;
+#[cfg(test)]
+mod weather_tests;
 mod window;
 mod writer;
 

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::again::Again;
 use super::passing::Passing;
-use super::stage::{DiskBuffer, RETRY, Stage, Trouble};
+use super::stage::{DiskBuffer, RETRY, Stage};
 use super::store::Store;
+use super::trouble::Trouble;
 use super::window::{Settlements, Window};
 use crate::base::backoff::Backoff;
 use crate::base::clock;
@@ -78,7 +79,6 @@ impl Stage {
 impl DiskBuffer {
     fn stage(self, store: Store, name: String, shutdown: Shutdown, gone: CancellationToken) -> Stage {
         let DiskBuffer { front, back, ledger, options, attended, wishes, meter, status, .. } = self;
-        let backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
         let settlements = Settlements::new(ledger);
         Stage {
             store,
@@ -107,7 +107,7 @@ impl DiskBuffer {
             last_sync: None,
             last_persist: None,
             unpersisted: true,
-            trouble: Trouble { retry_at: None, backoff, failed_reads: 0, no_space: false },
+            trouble: Trouble::none(),
         }
     }
 

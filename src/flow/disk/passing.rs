@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::DiskFull;
 use super::stage::{Stage, Unsafe};
+use super::trouble::Failed;
 use super::window::{InMemory, Settlements};
 use super::writer::{Appended, Refused};
 use crate::base::clock::{self, Instant};
@@ -209,7 +209,6 @@ impl Stage {
             && self.passing.has_room()
         {
             let Some(batch) = self.inbox.pop_front().and_then(|lease| lease.hand_on()) else { return };
-            self.status.full.store(false, Relaxed);
             // Nothing waits for the sink to settle: it may wait for more.
             self.back.set_starved(false);
             let (number, batch) = self.passing.add(batch, lasting, &self.settlements);
@@ -337,7 +336,7 @@ impl Stage {
                 }
             };
             if let Err(e) = result {
-                self.note_trouble("write", &e);
+                self.note_trouble(Failed::Write, &e);
             }
         }
         for slot in &self.passing.slots {

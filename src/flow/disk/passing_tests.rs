@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::format::Compression;
 use super::model_tests::{Model, Survives};
 use super::stage::{DiskBuffer, Stage};
-use super::storage::Storage as _;
+use super::storage::Storage;
 use super::{BufferStatus, Control, DiskFull, DiskOptions, Limits};
 use crate::base::rng::Rng;
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
 use crate::batch::{Batch, Outcome, Receipt};
 use crate::flow::Lease;
+use crate::flow::ledger::Ledger;
 use crate::flow::meter::Meter;
 use crate::flow::queue::{Inlet, Queue};
 use crate::flow::{MeterSnapshot, Reason};
@@ -46,7 +47,7 @@ pub(super) fn batch(number: u64, heard: &Heard) -> Batch {
         .with_receipt(receipt)
 }
 
-fn number(batch: &Batch) -> u64 {
+pub(super) fn number(batch: &Batch) -> u64 {
     let (_, line) = batch.lines().next().unwrap();
     std::str::from_utf8(&line[..6]).unwrap().parse().unwrap()
 }
@@ -56,21 +57,22 @@ pub(super) struct Life {
     pub(super) front: Arc<Queue>,
     pub(super) back: Arc<Queue>,
     pub(super) inlet: Option<Inlet>,
-    meter: Arc<Meter>,
+    pub(super) meter: Arc<Meter>,
     shutdown: Shutdown,
     pub(super) gone: CancellationToken,
     pub(super) heard: Heard,
     pub(super) stage: tokio::task::JoinHandle<()>,
-    status: Arc<BufferStatus>,
+    pub(super) status: Arc<BufferStatus>,
     pub(super) control: Arc<Control>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Life {
-    pub(super) async fn on(model: &Model, options: DiskOptions) -> Option<Life> {
+    pub(super) async fn on(storage: &(impl Storage + Clone + 'static), options: DiskOptions) -> Option<Life> {
         let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
         let gone = CancellationToken::new();
-        let (front, buffer, inlet) = DiskBuffer::on(Arc::new(model.clone()), options, meter.clone());
-        let back = buffer.back.clone();
+        let (front, buffer, inlet) = DiskBuffer::on(Arc::new(storage.clone()), options, meter.clone());
+        let (back, ledger) = (buffer.back.clone(), buffer.ledger.clone());
         let (status, control) = (buffer.status().clone(), buffer.control().clone());
         let (tell, _) = oneshot::channel();
         let opening =
@@ -89,6 +91,7 @@ impl Life {
             stage,
             status,
             control,
+            ledger,
         })
     }
 
@@ -100,11 +103,11 @@ impl Life {
         self.inlet.as_mut().unwrap().recv().await.expect("open")
     }
 
-    fn disk_bytes(&self) -> u64 {
+    pub(super) fn disk_bytes(&self) -> u64 {
         self.status.snapshot().disk_bytes
     }
 
-    fn outcome(&self, number: u64) -> Option<Outcome> {
+    pub(super) fn outcome(&self, number: u64) -> Option<Outcome> {
         self.heard.lock().unwrap().get(&number).copied()
     }
 
@@ -163,7 +166,7 @@ async fn what_the_sink_settles_soon_is_never_written() {
 }
 
 /// A source that is always ahead of its sink.
-fn flood(life: &Life, batches: u64) -> tokio::task::JoinHandle<()> {
+pub(super) fn flood(life: &Life, batches: u64) -> tokio::task::JoinHandle<()> {
     let (front, heard) = (life.front.clone(), life.heard.clone());
     task::spawn(async move {
         for n in 0..batches {
@@ -230,30 +233,6 @@ async fn by_a_policy_that_drops_no_source_waits_for_a_sink() {
         assert!(source.is_finished(), "{when_full:?}");
         life.kill().await;
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn trouble_that_is_over_is_no_trouble_though_a_source_is_always_ahead() {
-    let model = Model::default();
-    let mut life = Life::on(&model, options(DiskFull::Block)).await.unwrap();
-    life.push(999_999).await;
-    let lease = life.next().await;
-    pause(200).await;
-    assert_eq!(life.outcome(999_999), Some(Outcome::Delivered), "it is on the disk");
-    model.refuse(Some(ErrorKind::StorageFull));
-    lease.delivered();
-    pause(200).await;
-    assert!(life.status.snapshot().trouble.is_some(), "the place of delivery cannot be noted");
-    model.refuse(None);
-    let (source, written) = (flood(&life, 10_000), model.operations());
-    for _ in 0..9_000 {
-        life.next().await.delivered();
-        pause(1).await;
-    }
-    assert!(!source.is_finished() && model.operations() < written + 20, "{}", model.operations() - written);
-    assert_eq!(life.status.snapshot().trouble, None);
-    source.abort();
-    life.kill().await;
 }
 
 #[tokio::test(start_paused = true)]

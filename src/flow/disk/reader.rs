@@ -100,11 +100,17 @@ impl Store {
         let next =
             self.segments.iter().find(|s| s.start.seq > self.read.segment && s.start.seq >= self.read.seq);
         let next = next.map_or(self.end, |s| s.start);
-        if next.seq > self.read.seq {
-            self.losses.missing += 1;
-        }
-        self.count_lost(next.events, next.bytes);
+        self.step_to(next);
         self.read = next;
+    }
+
+    /// Reads go on at `point`, if they stand before it: what lay in between is missing.
+    pub(super) fn step_to(&mut self, point: Point) {
+        if point.seq > self.read.seq {
+            self.losses.missing += 1;
+            self.count_lost(point.events, point.bytes);
+            self.read = point;
+        }
     }
 
     /// Events between where reading stands and a place that is known to come later are lost.

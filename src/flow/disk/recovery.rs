@@ -95,6 +95,7 @@ impl Store {
             losses: Losses::default(),
             gaps: Gaps::default(),
             spares: Vec::new(),
+            refused: None,
         };
         store.settle_points(found, &mut recovered).map_err(failed("read"))?;
         if let Some(found) = found {

@@ -78,13 +78,17 @@ impl Store {
     /// # Errors
     /// From the file system.
     pub(super) fn take_spare(&mut self, seq: u64) -> io::Result<Option<(Arc<dyn StoredFile>, u64)>> {
-        let Some(spare) = self.spares.pop() else { return Ok(None) };
-        let path = segment_path(&self.dir, seq);
-        match self.storage.rename(&segment_path(&self.dir, spare.number), &path) {
-            // Somebody has removed it.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            renamed => renamed?,
+        let Some(spare) = self.spares.last().copied() else { return Ok(None) };
+        let (own, path) = (segment_path(&self.dir, spare.number), segment_path(&self.dir, seq));
+        if let Err(e) = self.storage.rename(&own, &path) {
+            // Unless somebody has removed it, its room must not be forgotten: a new file does as well.
+            if e.kind() != io::ErrorKind::NotFound {
+                self.storage.remove(&own)?;
+            }
+            self.spares.pop();
+            return Ok(None);
         }
+        self.spares.pop();
         Ok(Some((self.storage.open(&path, Open::Write)?, spare.len)))
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::stage::Stage;
+use super::trouble::Failed;
 use crate::base::clock::{self, Instant};
 use crate::base::task;
 use crate::batch::Outcome;
@@ -46,7 +47,7 @@ impl Stage {
             self.unpersisted = true;
             return;
         };
-        self.note_trouble("sync", &e);
+        self.note_trouble(Failed::Sync, &e);
         let upto = ticket.upto().seq;
         while self.unsafe_yet.front().is_some_and(|rows| rows.end.seq <= upto) {
             self.sink_only.extend(self.unsafe_yet.pop_front());
@@ -73,28 +74,13 @@ impl Stage {
     /// Writes the place of delivery, if it moved and it is time.
     pub(super) fn persist(&mut self, sync: bool) {
         let due = self.last_persist.is_none_or(|at| at.elapsed() >= PERSIST_EVERY);
-        if !sync && (!self.unpersisted || !due || self.is_pausing()) {
+        if !sync && (!self.unpersisted || !due || self.trouble.writing.is_on()) {
             return;
         }
         self.last_persist = Some(clock::now());
         match self.store.persist(sync) {
             Ok(()) => self.unpersisted = false,
-            Err(e) => self.note_trouble("write the position of", &e),
-        }
-    }
-
-    /// After trouble, when there is nothing to write that would show that it is over: writes the place of delivery.
-    pub(super) fn try_again(&mut self) {
-        let due = self.trouble.retry_at.is_some_and(|at| at <= clock::now());
-        let unwritten = !self.inbox.is_empty() && self.held_until.is_none();
-        // Rows that pass and are not due yet are no work either: a sink that keeps up settles them before.
-        let idle = !unwritten && self.trouble.failed_reads == 0 && !self.must_commit();
-        if !due || !idle {
-            return;
-        }
-        match self.store.persist(true) {
-            Ok(()) => self.clear_trouble(),
-            Err(e) => self.note_trouble("write the position of", &e),
+            Err(e) => self.note_trouble(Failed::Position, &e),
         }
     }
 }

@@ -18,10 +18,10 @@ use super::safety::PERSIST_EVERY;
 use super::status::BufferStatus;
 use super::storage::{Disk, FileSystem, Storage};
 use super::store::Store;
+use super::trouble::Trouble;
 use super::window::{Settlements, Window};
 use super::writer::{Appended, SyncTicket};
 use super::{DiskOptions, directory};
-use crate::base::backoff::Backoff;
 use crate::base::clock::{self, Instant};
 use crate::base::shutdown::Shutdown;
 use crate::base::task;
@@ -180,17 +180,6 @@ pub(super) struct Unsafe {
     pub(super) since: Instant,
 }
 
-/// The file system failed and is tried again.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) retry_at: Option<Instant>,
-    pub(super) backoff: Backoff,
-    /// Reads of the same place that failed.
-    pub(super) failed_reads: u32,
-    /// Full for the reason that counts drops.
-    pub(super) no_space: bool,
-}
-
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) store: Store,
@@ -322,44 +311,17 @@ impl Stage {
     /// When there is something to do without news.
     fn next_wake(&mut self) -> Option<Instant> {
         let now = clock::now();
-        let sync =
-            (self.syncing.is_none() && !self.unsafe_yet.is_empty()).then(|| self.sync_due().unwrap_or(now));
+        // Of records whose segments were given up, only the sink's word is still to come.
+        let syncs = self.syncing.is_none() && !self.unsafe_yet.is_empty() && self.store.has_unsynced();
+        let sync = syncs.then(|| self.sync_due().unwrap_or(now));
         let persist = self.unpersisted.then(|| self.last_persist.map_or(now, |at| at + PERSIST_EVERY));
         // Noted when it was decided: by now that time may have passed, and nothing else would tell.
         let soonest =
             [sync, persist, self.held_until, self.commit_due(), self.again_due()].into_iter().flatten().min();
         // What could not be done a moment ago is not tried at once again.
-        let retry = self.trouble.retry_at.filter(|at| *at > now);
+        let retry = self.trouble.writing.ends_after(now);
         let soonest = soonest.map(|at| at.max(now + LEAST_PAUSE)).map(|at| retry.map_or(at, |r| at.max(r)));
-        soonest.into_iter().chain(retry).min()
-    }
-
-    /// The file system failed: said once, counted each time, tried again after a while.
-    pub(super) fn note_trouble(&mut self, what: &str, e: &io::Error) {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        let why = format!("cannot {what} the disk buffer {}: {e}", self.store.dir.display());
-        if self.status.snapshot().trouble.as_ref() != Some(&why) {
-            tracing::warn!(component = %self.name, "{why}; trying again");
-        }
-        self.meter.error();
-        self.status.set_trouble(Some(why));
-        self.trouble.no_space = matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-        self.trouble.retry_at = Some(clock::now() + self.trouble.backoff.next_delay());
-    }
-
-    /// The file system is at work again.
-    pub(super) fn clear_trouble(&mut self) {
-        if self.trouble.retry_at.take().is_some() {
-            tracing::info!(component = %self.name, "disk buffer {}: at work again", self.store.dir.display());
-            self.trouble.backoff.reset();
-            self.trouble.failed_reads = 0;
-            self.status.set_trouble(None);
-        }
-    }
-
-    /// Whether the file system failed a moment ago.
-    pub(super) fn is_pausing(&self) -> bool {
-        self.trouble.retry_at.is_some_and(|at| clock::now() < at)
+        [soonest, retry, self.trouble.reading.ends_after(now)].into_iter().flatten().min()
     }
 
     pub(super) fn publish(&self) {
@@ -368,6 +330,9 @@ impl Stage {
         self.status.disk_bytes.store(self.store.disk_bytes(), Relaxed);
         self.status.segments.store(self.store.segments() as u64, Relaxed);
         self.status.safe.store(self.is_safe(), Relaxed);
+        self.status.full.store(self.store.is_full() || self.trouble.is_out_of_space(), Relaxed);
+        #[cfg(test)]
+        self.status.rounds.fetch_add(1, Relaxed);
     }
 
     /// The last words: what can still be made safe is.

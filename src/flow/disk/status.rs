@@ -15,6 +15,9 @@ pub struct BufferStatus {
     pub(super) segments: AtomicU64,
     pub(super) damaged: AtomicU64,
     pub(super) missing: AtomicU64,
+    /// Rounds of the thread.
+    #[cfg(test)]
+    pub(super) rounds: AtomicU64,
 }
 
 /// A buffer's state at one moment.

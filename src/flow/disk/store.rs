@@ -102,6 +102,8 @@ pub struct Store {
     pub(super) gaps: Gaps,
     /// Written over by the next segments. Bounded.
     pub(super) spares: Vec<Spare>,
+    /// Bytes and events of a record for which there was no room when it was last asked for.
+    pub(super) refused: Option<(u64, u64)>,
 }
 
 /// The path of the segment that starts with record `seq`.
@@ -162,15 +164,20 @@ impl Store {
         std::mem::take(&mut self.losses)
     }
 
-    /// Everything before `point` is settled: it is not delivered again, and segments that hold nothing else go.
-    ///
-    /// # Errors
-    /// From the file system; what was not removed is removed another time.
-    pub fn ack_to(&mut self, point: Point) -> io::Result<()> {
+    /// Everything before `point` is settled: it is not delivered again.
+    pub(super) fn note_settled(&mut self, point: Point) {
         if point.seq > self.acked.seq {
             self.acked = point;
             self.positions_changed = true;
         }
+    }
+
+    /// The same, and segments that hold nothing else go.
+    ///
+    /// # Errors
+    /// From the file system; what was not removed is removed another time.
+    pub fn ack_to(&mut self, point: Point) -> io::Result<()> {
+        self.note_settled(point);
         self.remove_settled()
     }
 

@@ -129,6 +129,12 @@ impl Store {
         self.acked.seq >= self.end.seq
     }
 
+    /// Whether there is still no room for what was refused last.
+    pub fn is_full(&self) -> bool {
+        let refused = self.refused.filter(|_| !self.is_settled());
+        refused.is_some_and(|(len, events)| !self.fits(len.saturating_sub(self.spare_bytes()), events))
+    }
+
     /// Sees to it that there is an active segment with room for a record of at most `len` bytes.
     fn make_room(&mut self, len: u64, events: u64) -> Result<(), Refused> {
         let grown = self.segments.back().is_some_and(|s| s.len >= self.limits.segment_bytes());
@@ -138,11 +144,13 @@ impl Store {
         }
         let header = if begins { SEGMENT_HEADER } else { 0 };
         let in_spare = if begins { self.next_spare_bytes() } else { 0 };
+        self.refused = None;
         if !self.fits((header + len).saturating_sub(in_spare), events) {
             let more = self.drop_spares().map_err(Refused::Io)?;
             if more && self.fits(header + len, events) {
                 // What was kept to be written over makes room.
             } else if !self.is_settled() {
+                self.refused = Some((header + len, events));
                 return Err(Refused::Full);
             } else {
                 // Nothing waits: what is there may go, and any one record may come.
@@ -236,8 +244,14 @@ impl Store {
         self.queued.0 += last.end.events - first.start.events;
         self.queued.1 += last.end.bytes - first.start.bytes;
         self.end = last.end;
+        self.refused = None;
         appended.extend_from_slice(&planned);
         Ok(())
+    }
+
+    /// Whether there is something that a sync would make safe.
+    pub fn has_unsynced(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// What was appended and not synced yet, if anything was.

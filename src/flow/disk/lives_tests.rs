@@ -1,0 +1,195 @@
+//! Lives in which anything happens: rows come, are settled in any order, in parts, elsewhere or never, the disk fails in
+//! one way and another, options change, sinks end and come. Once the weather is fair, nothing of it may be left: no row
+//! unaccounted for, no source waiting, no word of trouble, and a thread that sleeps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::format::Compression;
+use super::passing_tests::{Life, batch, options, pause};
+use super::weather_tests::{BAD, Weather};
+use super::{DiskFull, DiskOptions};
+use crate::base::rng::Rng;
+use crate::base::task;
+use crate::batch::{Batch, Outcome};
+use crate::flow::queue::Inlet;
+use crate::flow::{Lease, Reason};
+
+const SEEDS: u64 = 150;
+/// Rounds in two seconds in which nothing happens: a disk or a full log is tried again a few times.
+const IDLE_ROUNDS: u64 = 60;
+
+fn row(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..8]).into_owned()
+}
+
+/// What a sink has, and what it has done.
+#[derive(Default)]
+struct Hands {
+    leases: Vec<Lease>,
+    onward: Vec<Batch>,
+    /// Rows may be lost. Where the disk does not take them, they come again after newer ones.
+    loses: bool,
+    last: String,
+    delivered: BTreeMap<String, u32>,
+}
+
+impl Hands {
+    fn take(&mut self, life: &mut Life) {
+        while let Some(lease) = life.inlet.as_mut().and_then(Inlet::try_recv) {
+            for (_, line) in lease.batch().lines() {
+                let before = std::mem::replace(&mut self.last, row(line));
+                assert!(self.loses || before < self.last, "{} after {before}", self.last);
+            }
+            self.leases.push(lease);
+        }
+    }
+
+    fn note(&mut self, batch: &Batch) {
+        batch.lines().for_each(|(_, line)| *self.delivered.entry(row(line)).or_default() += 1);
+    }
+
+    fn deliver(&mut self, lease: Lease) {
+        self.note(lease.batch());
+        lease.delivered();
+    }
+
+    /// Something happens to a batch in hand, and to one that went on.
+    fn act(&mut self, rng: &mut Rng) {
+        if !self.leases.is_empty() {
+            let at = rng.below(self.leases.len() as u64) as usize;
+            let mut lease = self.leases.remove(at);
+            match rng.below(8) {
+                0 if lease.batch().events() > 1 => {
+                    self.deliver(lease.split_to(1));
+                    self.leases.insert(at, lease);
+                }
+                1 => self.onward.extend(lease.forward()),
+                2 => lease.dropped(Reason::Rejected),
+                _ => self.deliver(lease),
+            }
+        }
+        if !self.onward.is_empty() {
+            let batch = self.onward.remove(rng.below(self.onward.len() as u64) as usize);
+            match rng.below(4) {
+                0 if self.loses => drop(batch),
+                1 => {
+                    self.note(&batch);
+                    batch.settle(Outcome::Delivered);
+                }
+                _ => self.onward.push(batch),
+            }
+        }
+    }
+
+    fn deliver_all(&mut self) {
+        while let Some(lease) = self.leases.pop() {
+            self.deliver(lease);
+        }
+        for batch in std::mem::take(&mut self.onward) {
+            self.note(&batch);
+            batch.settle(Outcome::Delivered);
+        }
+    }
+}
+
+fn any_options(rng: &mut Rng) -> DiskOptions {
+    let policies = [DiskFull::Block, DiskFull::DropNewest, DiskFull::DropOldest, DiskFull::Overflow];
+    let mut options = options(policies[rng.below(4) as usize]);
+    options.limits.bytes_max = [16 << 10, 64 << 10, 1 << 20][rng.below(3) as usize];
+    options.limits.events_max = [None, None, Some(3), Some(30)][rng.below(4) as usize];
+    options.limits.compression = [Compression::None, Compression::Lz4][rng.below(2) as usize];
+    options.sync_interval = Duration::from_millis([0, 1, 50, 200][rng.below(4) as usize]);
+    options.memory_bytes = [1, 8 << 10, 64 << 10][rng.below(3) as usize];
+    options
+}
+
+impl Life {
+    /// The sink ends with what it has, and another one takes over.
+    async fn change_sinks(&mut self, hands: &mut Hands, apart: u64) {
+        drop(self.inlet.take());
+        self.gone.cancel();
+        hands.leases.clear();
+        pause(apart).await;
+        self.gone = self.control.another_sink();
+        self.back.reopened().await;
+        self.inlet = Some(Inlet::new(self.back.clone()));
+    }
+
+    /// Nobody does anything for a while, and nor does the thread.
+    async fn rests(&self, rounds_most: u64) {
+        pause(1_000).await;
+        let before = self.rounds();
+        pause(2_000).await;
+        let rounds = self.rounds() - before;
+        assert!(rounds <= rounds_most, "{rounds} rounds: {:?} {:?}", self.counts(), self.status.snapshot());
+    }
+}
+
+/// Numbers that are sent here are pushed, in order.
+fn source(life: &Life) -> (mpsc::Sender<u64>, tokio::task::JoinHandle<()>) {
+    let (send, mut numbers) = mpsc::channel(1_024);
+    let (front, heard) = (life.front.clone(), life.heard.clone());
+    let pushes = task::spawn(async move {
+        while let Some(number) = numbers.recv().await {
+            front.push(batch(number, &heard)).await;
+        }
+    });
+    (send, pushes)
+}
+
+async fn live(seed: u64) {
+    let (mut rng, disk) = (Rng::seeded(seed), Weather::default());
+    let mut life = Life::on(&disk, any_options(&mut rng)).await.unwrap();
+    let (send, pushes) = source(&life);
+    let mut hands = Hands { loses: seed.is_multiple_of(2), ..Hands::default() };
+    let mut numbers = 0..;
+    for _ in 0..60 {
+        match rng.below(12) {
+            0..=3 => numbers.by_ref().take(rng.below(12) as usize).for_each(|n| send.try_send(n).unwrap()),
+            4 => disk.turns(BAD[rng.below(BAD.len() as u64) as usize]),
+            5 => disk.clears_up(),
+            6 => life.control.set(any_options(&mut rng)),
+            7 if hands.loses => life.change_sinks(&mut hands, rng.below(300)).await,
+            8 => life.rests(IDLE_ROUNDS).await,
+            _ => (0..rng.below(12)).for_each(|_| {
+                hands.take(&mut life);
+                hands.act(&mut rng);
+            }),
+        }
+        pause([0, 1, 20, 60, 250][rng.below(5) as usize]).await;
+        assert!(life.counts().balances(), "{:?}", life.counts());
+    }
+    disk.clears_up();
+    drop(send);
+    for _ in 0..600 {
+        hands.take(&mut life);
+        hands.deliver_all();
+        pause(50).await;
+    }
+    let (counts, pushed) = (life.counts(), numbers.start);
+    let context = format!("{counts:?} {:?}", life.status.snapshot());
+    assert!(pushes.is_finished(), "the source waits: {context}");
+    assert!(counts.balances() && (counts.queued_events, counts.stored_events) == (0, 0), "{context}");
+    let delivered = hands.delivered.values().map(|times| u64::from(*times)).sum();
+    assert_eq!((counts.received_events, counts.delivered_events), (pushed * 3, delivered), "{context}");
+    assert!(hands.delivered.values().all(|times| *times == 1), "twice: {context}");
+    assert_eq!(life.heard.lock().unwrap().len() as u64, pushed, "every receipt is settled: {context}");
+    assert_eq!((life.state(), life.ledger.entries()), ("ok", 0), "{context}");
+    assert_eq!(disk.segment_bytes(), life.disk_bytes(), "no file is forgotten: {context}");
+    life.rests(0).await;
+    life.kill().await;
+}
+
+#[test]
+fn whatever_the_weather_was_nothing_of_it_is_left() {
+    for seed in 0..SEEDS {
+        let lived = std::panic::catch_unwind(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().start_paused(true).build().unwrap().block_on(live(seed));
+        });
+        assert!(lived.is_ok(), "seed {seed}");
+    }
+}
