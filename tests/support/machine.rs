@@ -59,7 +59,7 @@ impl Machine {
         let files = std::env::var_os("MACHINE_ROOT").unwrap_or_else(|| "/".into());
         command.arg(dir.path()).arg(&cgroup).arg(binary()).arg(files).stdin(Stdio::null());
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut machine = Machine { unshare: Killed(child), init: 0, cgroup, dir: dir };
+        let mut machine = Machine { unshare: Killed(child), init: 0, cgroup, dir };
         let up = machine.wait_up();
         let said = (fs::read_to_string(&said).unwrap_or_default(), fs::remove_file(&said)).0;
         up.map_err(|why| Missing::Surroundings(format!("{why}: {}", said.trim().replace('\n', "; "))))?;
