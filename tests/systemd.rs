@@ -105,6 +105,10 @@ fn a_reload_that_fails_says_why_and_changes_nothing() {
         let said = machine.property("StatusText");
         (said.contains("reload refused") && said.contains("unknown source type `generete`")).then_some(())
     });
+    eventually("the journal to know that it is an error", || {
+        let errors = machine.shell("journalctl _COMM=weir -p err -o cat");
+        errors.starts_with("ERROR engine::report: reload refused").then_some(())
+    });
     machine.write(CONFIG, PACKAGED);
     machine.passes(&["systemctl", "reload", "weir"]);
     assert_eq!((names(), machine.property("MainPID")), (vec!["logs".into()], id));
