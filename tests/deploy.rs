@@ -163,6 +163,22 @@ fn the_image_has_every_file_that_its_build_names() {
     assert!(targets.iter().any(|target| target["kind"][0] == "custom-build"));
 }
 
+/// The control socket is there: without it, `weir health` finds no weir that has no server.
+#[test]
+fn what_has_a_read_only_root_has_a_tmp() {
+    assert!(read("docker/Dockerfile").contains("\nENV XDG_RUNTIME_DIR=/tmp\n"));
+    let compose = read("docker/compose.yaml");
+    let read_only = compose.matches("    read_only: true\n").count();
+    assert_eq!((read_only, compose.matches("read_only: true\n    tmpfs: [/tmp]\n").count()), (2, 2));
+    for name in ["kubernetes/agent.yaml", "kubernetes/aggregator.yaml"] {
+        let text = read(name);
+        assert!(
+            text.contains("readOnlyRootFilesystem: true") && text.contains("mountPath: /tmp }"),
+            "{name}"
+        );
+    }
+}
+
 /// A metric's names in an expression.
 fn metrics(expression: &str) -> impl Iterator<Item = &str> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');

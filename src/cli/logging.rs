@@ -1,8 +1,10 @@
 //! weir's own log, as `[logging]` says: levels per target, text or JSON, to standard error, standard output, a
-//! file or nowhere. One event is one line and one write; it never passes through a pipeline.
+//! file or nowhere. One event is one line and one write; it never passes through a pipeline. systemd's journal is
+//! given the level of each line as it wants it, and no time, which it has itself.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::exit::{Exit, Failure};
 use crate::base::clock;
-use crate::config::{LogFormat, LogLevels, LogOutput, LoggingOptions};
+use crate::config::{Environment, LogFormat, LogLevels, LogOutput, LoggingOptions};
 
 /// The crate's own modules, by which targets are named without the crate's name.
 const OUR_MODULES: [&str; 14] = [
@@ -55,7 +57,7 @@ fn open(path: &PathBuf) -> io::Result<File> {
 ///
 /// # Errors
 /// When the log file cannot be opened (73).
-pub fn start(options: &LoggingOptions, color: bool) -> Result<LogFile, Failure> {
+pub fn start(options: &LoggingOptions, color: bool, environment: &Environment) -> Result<LogFile, Failure> {
     let (output, file) = match options.output {
         LogOutput::None => return Ok(LogFile(None)),
         LogOutput::Stderr => (Output::Stderr, LogFile(None)),
@@ -71,7 +73,12 @@ pub fn start(options: &LoggingOptions, color: bool) -> Result<LogFile, Failure> 
         }
     };
     let color = color && matches!(output, Output::Stderr) && options.format == LogFormat::Text;
-    let lines = Lines { format: options.format, output, color };
+    let journal = match output {
+        Output::Stderr => is_journal(io::stderr(), environment),
+        Output::Stdout => is_journal(io::stdout(), environment),
+        Output::File(_) => false,
+    };
+    let lines = Lines { format: options.format, output, color, journal };
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(targets(&options.level)));
     // A second call is a second run within one process, as in tests; the first log stays.
     tracing::subscriber::set_global_default(subscriber).ok();
@@ -80,6 +87,13 @@ pub fn start(options: &LoggingOptions, color: bool) -> Result<LogFile, Failure> 
         tracing::error!("bug at {place}: {}", panic.payload_as_str().unwrap_or("panic without a message"));
     }));
     Ok(file)
+}
+
+/// Whether what is written there goes to systemd's journal: `JOURNAL_STREAM` has the device and inode of the socket
+/// (`systemd.exec(5)`).
+fn is_journal(stream: impl AsFd, environment: &Environment) -> bool {
+    let id = rustix::fs::fstat(stream).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    environment.get("JOURNAL_STREAM").is_some_and(|journal| id.is_ok_and(|id| id == journal))
 }
 
 /// The filter. What the libraries below say is only written from `warn` on, unless they are named.
@@ -109,6 +123,7 @@ struct Lines {
     format: LogFormat,
     output: Output,
     color: bool,
+    journal: bool,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -118,9 +133,11 @@ impl<S: Subscriber> Layer<S> for Lines {
         let meta = event.metadata();
         let target = meta.target().strip_prefix("logweir::").unwrap_or(meta.target());
         let line = Line { time: timestamp(clock::unix_nanos()), level: *meta.level(), target, fields };
-        let mut text = match self.format {
-            LogFormat::Text => line.text(self.color),
-            LogFormat::Json => line.json(),
+        let mut text = match (self.format, self.journal) {
+            (LogFormat::Text, false) => line.text(self.color),
+            (LogFormat::Text, true) => line.journal(),
+            (LogFormat::Json, false) => line.json(),
+            (LogFormat::Json, true) => format!("{}{}", line.priority(), line.json()),
         };
         text.push('\n');
         // A log that cannot be written has nobody to tell.
@@ -203,19 +220,40 @@ impl Line<'_> {
             (true, tracing::Level::WARN) => ("\x1b[1;33m", "\x1b[0m"),
             (true, _) => ("\x1b[2m", "\x1b[0m"),
         };
-        let who = self.fields.component.as_deref().unwrap_or(self.target);
         let mut line = format!("{} {before}{}{after} ", self.time, self.level);
-        push_plain(who, &mut line);
+        self.push_rest(&mut line);
+        line
+    }
+
+    /// The same for the journal, which takes the time by itself and the level from the prefix.
+    fn journal(&self) -> String {
+        let mut line = format!("{}{} ", self.priority(), self.level);
+        self.push_rest(&mut line);
+        line
+    }
+
+    /// The prefix by which the journal knows the level (`sd-daemon(3)`).
+    fn priority(&self) -> &'static str {
+        match self.level {
+            tracing::Level::ERROR => "<3>",
+            tracing::Level::WARN => "<4>",
+            tracing::Level::INFO => "<6>",
+            _ => "<7>",
+        }
+    }
+
+    fn push_rest(&self, line: &mut String) {
+        let who = self.fields.component.as_deref().unwrap_or(self.target);
+        push_plain(who, line);
         line.push_str(": ");
-        push_plain(&self.fields.message, &mut line);
+        push_plain(&self.fields.message, line);
         for (name, value) in &self.fields.others {
             line.push_str(&format!(" {name}="));
             match value {
-                serde_json::Value::String(text) => push_plain(text, &mut line),
+                serde_json::Value::String(text) => push_plain(text, line),
                 other => line.push_str(&other.to_string()),
             }
         }
-        line
     }
 
     fn json(&self) -> String {
@@ -266,6 +304,20 @@ mod tests {
             line().text(false),
             "2026-11-21T03:05:00Z WARN app.source.0.file: cannot open \\u{1b}[2Jx\\ny count=3 path=a b"
         );
+    }
+
+    #[test]
+    fn the_journal_gets_the_level_and_no_time() {
+        assert_eq!(
+            line().journal(),
+            "<4>WARN app.source.0.file: cannot open \\u{1b}[2Jx\\ny count=3 path=a b"
+        );
+        let file = tempfile::tempfile().unwrap();
+        let stat = rustix::fs::fstat(&file).unwrap();
+        let stream = |text: String| Environment::from_pairs([("JOURNAL_STREAM", text)]);
+        assert!(is_journal(&file, &stream(format!("{}:{}", stat.st_dev, stat.st_ino))));
+        assert!(!is_journal(&file, &stream(format!("{}:{}", stat.st_dev, stat.st_ino + 1))));
+        assert!(!is_journal(&file, &Environment::from_pairs::<&str, &str>([])));
     }
 
     #[test]

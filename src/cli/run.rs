@@ -48,7 +48,7 @@ pub fn run(source: &ConfigSource, terminal: Terminal) -> Result<Exit, Failure> {
     };
     let Some(plan) = engine::plan(&loaded.tree, &mut findings) else { return Err(Failure::config(findings)) };
     terminal::complain(&findings.render_human(terminal.color_stderr));
-    let log = logging::start(&plan.root.logging, terminal.color_stderr)?;
+    let log = logging::start(&plan.root.logging, terminal.color_stderr, source.environment())?;
     let state = StateDir::choose(plan.root.state_dir.as_deref(), mode, source.environment());
     if plan.root.state_dir.is_some() || remembers(&loaded.tree) {
         state.prepare()?;

@@ -54,12 +54,25 @@ impl Machine {
         let cgroup = format!("weir-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let said = dir.path().with_extension("boot");
         let file = fs::File::create(&said).unwrap();
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", SCRIPT, "machine"]);
+        // Whatever becomes of the test, nothing is left running.
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+            "sh",
+            "-c",
+            SCRIPT,
+            "machine",
+        ]);
         let files = std::env::var_os("MACHINE_ROOT").unwrap_or_else(|| "/".into());
         command.arg(dir.path()).arg(&cgroup).arg(binary()).arg(files).stdin(Stdio::null());
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut machine = Machine { unshare: Killed(child), init: 0, cgroup, dir: dir };
+        let mut machine = Machine { unshare: Killed(child), init: 0, cgroup, dir };
         let up = machine.wait_up();
         let said = (fs::read_to_string(&said).unwrap_or_default(), fs::remove_file(&said)).0;
         up.map_err(|why| Missing::Surroundings(format!("{why}: {}", said.trim().replace('\n', "; "))))?;
