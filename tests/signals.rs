@@ -106,7 +106,7 @@ fn it_ends_with_the_terminal_it_was_started_on() {
     let command = place.command(&[]);
     let run = format!("exec {} run", support::weir::binary().display());
     let mut terminal = Command::new("script");
-    command.get_envs().for_each(|(name, value)| drop(value.map(|value| terminal.env(name, value))));
+    terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     terminal.current_dir(place.dir()).args(["-qec", &run, "/dev/null"]).stdout(Stdio::null());
     let mut terminal = terminal.stdin(Stdio::null()).spawn().unwrap();
     said("started, 1 pipeline");

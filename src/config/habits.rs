@@ -7,7 +7,7 @@ use super::path::Path;
 use super::root::{PipelineOptions, RootOptions};
 
 /// Names from elsewhere, each with weir's for it, the likeliest first where there are several.
-const OPTIONS: [(&str, &str); 34] = [
+const OPTIONS: [(&str, &str); 37] = [
     ("include", "path"),
     ("paths", "path"),
     ("file", "path"),
@@ -42,6 +42,9 @@ const OPTIONS: [(&str, &str); 34] = [
     ("batch", "request"),
     ("crt_file", "cert_file"),
     ("drop", "when_full"),
+    ("tokens", "bearer"),
+    ("token", "bearer"),
+    ("users", "basic"),
 ];
 
 /// Types of components elsewhere, each with weir's for it.
