@@ -87,6 +87,15 @@ fn an_end_that_is_asked_for_while_the_configuration_is_read_is_an_orderly_one() 
     }
 }
 
+/// A process that has to be gone after the test, also where the test fails.
+struct EndedWithTheTest(u32);
+
+impl Drop for EndedWithTheTest {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-9", &self.0.to_string()]).stderr(Stdio::null()).status().ok();
+    }
+}
+
 #[test]
 fn it_ends_with_the_terminal_it_was_started_on() {
     if !installed("script") {
@@ -113,6 +122,7 @@ fn it_ends_with_the_terminal_it_was_started_on() {
     // While the terminal is there, it is a reload.
     let children = format!("/proc/{0}/task/{0}/children", terminal.id());
     let weir: u32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let _ended = EndedWithTheTest(weir);
     support::signal(weir, "HUP");
     said("configuration reloaded");
     terminal.kill().unwrap();

@@ -93,6 +93,13 @@ impl<'a> Tail<'a> {
         let (voice, said) = sync_channel(WAITING_MAX);
         let mut show = Show::new(printer, single, terminal);
         wanted.notes().iter().for_each(|note| show.notice(note));
+        if args.inputs.is_empty()
+            && on_terminal
+            && let [remote] = &targets.remotes[..]
+        {
+            // Nobody named it, and it may be quiet.
+            show.notice(&format!("streams of {}", remote.base));
+        }
         Ok(Tail { args, targets, wanted, show, voice, said, started: 0 })
     }
 
