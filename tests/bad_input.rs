@@ -84,6 +84,10 @@ fn habits_from_elsewhere_are_understood() {
     refused("[[pipeline]]\nname = \"app\"\n", 1, &["did you mean `pipelines`?"]);
     refused(&app(&format!("{NULL}state_dir = \"/x\"\n")), 1, &["above the first [table]"]);
     refused(&app(&format!("rate_limit = 1\n{NULL}")), 1, &["write it below [[pipelines]]"]);
+    refused(&app(&format!("{NULL}name = \"out\"\n")), 1, &["hint: the options are buffer"]);
+    // A value that is not there is no wrong value.
+    let url = "[[pipelines.sinks]]\ntype = \"http_client\"\nurl = \"${NOT_SET_HERE}\"\n";
+    refused(&app(url), 1, &["variable `NOT_SET_HERE` is not set"]);
     // Other languages.
     refused("pipelines:\n  - name: app\n", 1, &["this is YAML syntax", "weir init"]);
     refused("{\"pipelines\": []}", 1, &["this is JSON syntax"]);

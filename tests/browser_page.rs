@@ -348,7 +348,7 @@ async fn a_row_is_one_line_high_whatever_its_text_holds() {
     let lines = [
         r#"{"log":"from docker ERROR\n","stream":"stderr","time":"2026-11-21T10:00:00Z"}"#,
         r#"{"msg":"failed\r\nat once","stack":"one\n  two\n  three"}"#,
-        "2026-11-21T10:00:01Z WARN behind them all",
+        "ts=2026-11-21T10:00:01Z level=warn msg=\"behind \\\"them\\\" all\" took=5ms",
     ];
     let place = Place::new().with("in.log", lines.join("\n") + "\n");
     let weir = place.started(FILE);
@@ -365,12 +365,15 @@ async fn a_row_is_one_line_high_whatever_its_text_holds() {
     };
     assert_eq!(
         browser.value(&text("message")).await,
-        json!(["from docker ERROR stream=stderr", "failed↵at once", "behind them all"])
+        json!(["from docker ERROR stream=stderr", "failed↵at once", "behind \"them\" all took=5ms"])
     );
     assert_eq!(browser.value(&text("field")).await[1], "one↵  two↵  three");
     // Three rows are enough for the menu to know all fields.
     let fields = "page.seen.list.map(([name]) => name).sort()";
-    assert_eq!(browser.value(fields).await, json!(["log", "msg", "stack", "stream", "time"]));
+    assert_eq!(
+        browser.value(fields).await,
+        json!(["level", "log", "msg", "stack", "stream", "time", "took", "ts"])
+    );
     browser.value("(page.setLook({ wrap: true, columns: [] }), 0)").await;
     browser.until("lines wrap where they end", &format!("{heights}[1] === 80 && {heights}[0] === 20")).await;
     // Where a filter leaves nothing, the page does not say that nothing came.

@@ -220,3 +220,18 @@ fn a_taken_port_is_no_obstacle_for_a_pipe() {
     assert_eq!(wait(run.child).code, 0);
     drop(holder);
 }
+
+#[test]
+fn https_where_there_is_no_tls_says_so() {
+    let place = Place::new();
+    let mut weir = place.demo();
+    weir.wait_ready();
+    let run = place.run(&["tail", &format!("https://{}/app", weir.authority())]);
+    assert_eq!(run.code, 69, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("it does not speak TLS\n  hint: write http:// instead of https://"),
+        "{}",
+        run.stderr
+    );
+    weir.stop();
+}

@@ -122,14 +122,18 @@ fn one_is_found_and_of_two_one_has_to_be_named() {
     };
     let mut first = start("a.toml", "s1");
     socket(&place);
-    let found = place.run(&["status", "--json"]);
+    // Where some program listens at the usual address, that is who would be asked.
+    let id = first.child().id().to_string();
+    let usual = std::net::TcpStream::connect("127.0.0.1:8080").is_err();
+    let named: &[&str] = if usual { &[] } else { &["--pid", &id] };
+    let found = place.run(&[&["status", "--json"], named].concat());
     assert_eq!(found.code, 0, "no server, and yet found: {}", found.stderr);
     let status: Value = serde_json::from_str(&found.stdout).unwrap();
     assert_eq!(
         (&status["pid"], &status["pipelines"][0]["name"]),
         (&first.child().id().into(), &"app".into())
     );
-    assert_eq!(place.run(&["health"]).code, 0);
+    assert_eq!(place.run(&[&["health"], named].concat()).code, 0);
     let mut second = start("b.toml", "s2");
     let several = eventually("both are there", || {
         let asked = place.run(&["top", "--once"]);

@@ -94,3 +94,32 @@ fn the_example_names_every_component_and_option() {
     }
     assert!(missing.is_empty(), "pipelines.toml.example lacks:\n{}", missing.join("\n"));
 }
+
+#[test]
+fn both_readmes_have_the_same_commands_and_links() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    // Comments are in the language of the text, everything before them is not.
+    let commands = |text: &str| {
+        let mut inside = false;
+        let mut found = Vec::new();
+        for line in text.lines() {
+            if line.starts_with("```") {
+                inside = !inside;
+            } else if inside {
+                found.push(line.split('#').next().unwrap().trim_end().to_owned());
+            }
+        }
+        found
+    };
+    let links = |text: &str| {
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        let mut targets: Vec<_> = targets.map(|(target, _)| target.to_owned()).collect();
+        targets.retain(|target| !target.starts_with("README"));
+        targets.sort();
+        targets
+    };
+    let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
+    assert_eq!(commands(&english), commands(&chinese));
+    assert!(commands(&english).len() > 30);
+    assert_eq!(links(&english), links(&chinese));
+}

@@ -105,6 +105,20 @@ fn nginx_that_buffers_is_named_with_its_cure() {
 }
 
 #[test]
+fn nginx_that_buffers_until_its_patience_ends_is_named_with_its_cure() {
+    if !has_nginx("nginx_that_buffers_until_its_patience_ends_is_named_with_its_cure") {
+        return;
+    }
+    let (place, weir) = started(&PIPELINE.replace("500ms", "10s"));
+    let extra = "proxy_ignore_headers X-Accel-Buffering; proxy_read_timeout 2s;";
+    let nginx = Nginx::start(&place, &weir.authority(), GZIP, extra);
+    let said = Said::of(&place, &[&format!("http://{}/logs/app/stream", nginx.authority())]);
+    said.is(&["buffering"], &[]);
+    said.says("buffering", "before its first event");
+    said.says("buffering", "proxy_buffering off;");
+}
+
+#[test]
 fn nginx_that_packs_streams_is_named() {
     if !has_nginx("nginx_that_packs_streams_is_named") {
         return;

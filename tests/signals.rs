@@ -87,6 +87,15 @@ fn an_end_that_is_asked_for_while_the_configuration_is_read_is_an_orderly_one() 
     }
 }
 
+/// A process that has to be gone after the test, also where the test fails.
+struct EndedWithTheTest(u32);
+
+impl Drop for EndedWithTheTest {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-9", &self.0.to_string()]).stderr(Stdio::null()).status().ok();
+    }
+}
+
 #[test]
 fn it_ends_with_the_terminal_it_was_started_on() {
     if !installed("script") {
@@ -106,13 +115,14 @@ fn it_ends_with_the_terminal_it_was_started_on() {
     let command = place.command(&[]);
     let run = format!("exec {} run", support::weir::binary().display());
     let mut terminal = Command::new("script");
-    command.get_envs().for_each(|(name, value)| drop(value.map(|value| terminal.env(name, value))));
+    terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     terminal.current_dir(place.dir()).args(["-qec", &run, "/dev/null"]).stdout(Stdio::null());
     let mut terminal = terminal.stdin(Stdio::null()).spawn().unwrap();
     said("started, 1 pipeline");
     // While the terminal is there, it is a reload.
     let children = format!("/proc/{0}/task/{0}/children", terminal.id());
     let weir: u32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let _ended = EndedWithTheTest(weir);
     support::signal(weir, "HUP");
     said("configuration reloaded");
     terminal.kill().unwrap();

@@ -315,6 +315,31 @@ fn a_terminal_gets_colors_and_nothing_that_steers_it() {
 }
 
 #[test]
+fn on_a_terminal_it_says_whom_it_asks_unless_that_was_said() {
+    if !installed("script") {
+        return skip("on_a_terminal_it_says_whom_it_asks_unless_that_was_said", "script is not installed");
+    }
+    let place = Place::new().with("in.log", "INFO one\n");
+    let config = "[[pipelines]]\nname = \"app\"\nsources = [{ type = \"file\", path = \"DIR/in.log\" }]\nsinks = [{ type = \"http\" }]\n";
+    let weir = place.started(config);
+    let address = weir.authority();
+    place.write(
+        "tail.toml",
+        format!("server.listen = \"{address}\"\n{}", config.replace("DIR", "/nonexistent")),
+    );
+    let on_terminal = |args: &str| {
+        let line = format!("{} tail -n 1 --no-follow {args}", env!("CARGO_BIN_EXE_weir"));
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).current_dir(place.path("")).stdin(Stdio::null());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", place.path("")).env("NO_COLOR", "1");
+        finish(&mut command).stdout.replace("\r\n", "\n")
+    };
+    assert!(on_terminal("-c tail.toml").starts_with(&format!("-- streams of http://{address}\n")));
+    assert!(!on_terminal(&address).contains("streams of"));
+    weir.stop();
+}
+
+#[test]
 fn readers_that_go_end_it_quietly() {
     let many: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
     let place = Place::new().with("app.log", &many);

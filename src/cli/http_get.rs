@@ -218,6 +218,7 @@ impl Base {
         let why = match e.kind() {
             io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+            _ if e.to_string().contains("InvalidContentType") => "it does not speak TLS".to_owned(),
             _ => e.to_string(),
         };
         let hint = match &self.tls {
@@ -225,6 +226,7 @@ impl Base {
             Some(Trust::System) if why.contains("certificate") => {
                 "name the authority's certificate in the variable SSL_CERT_FILE"
             }
+            Some(_) if why.contains("does not speak TLS") => "write http:// instead of https://",
             _ => "is weir running? give its URL as an argument if it listens elsewhere",
         };
         Failure::new(Exit::UNAVAILABLE, format!("cannot ask {self}: {why}")).hint(hint)

@@ -46,6 +46,8 @@ pub struct Diagnostic {
     pub hint: Option<String>,
     /// Whether it is about a file that is not there, rather than about what is in it.
     pub no_input: bool,
+    /// Whether the option's value could not be made out, so that whatever else is said of it only follows.
+    pub unread: bool,
 }
 
 impl Diagnostic {
@@ -70,6 +72,12 @@ impl Diagnostic {
     /// Says that it is about a file that is not there or cannot be read.
     pub fn no_input(&mut self) -> &mut Diagnostic {
         self.no_input = true;
+        self
+    }
+
+    /// Says that the option's value could not be made out, see [`Diagnostics::drop_consequences`].
+    pub fn unread(&mut self) -> &mut Diagnostic {
+        self.unread = true;
         self
     }
 
@@ -141,6 +149,7 @@ impl Diagnostics {
             path: None,
             hint: None,
             no_input: false,
+            unread: false,
         });
         &mut self.items[at]
     }
@@ -239,6 +248,13 @@ impl Diagnostics {
     /// Keeps only the findings that `keep` says yes to.
     pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
         self.items.retain(keep);
+    }
+
+    /// Leaves out what was said of values that could not be made out.
+    pub fn drop_consequences(&mut self) {
+        let unread = self.items.iter().filter(|d| d.unread).filter_map(|d| d.path.clone());
+        let unread: Vec<Path> = unread.collect();
+        self.retain(|d| d.unread || d.path.as_ref().is_none_or(|path| !unread.contains(path)));
     }
 
     /// Takes over the findings, and the secrets, of another list.

@@ -7,7 +7,7 @@ use super::path::Path;
 use super::root::{PipelineOptions, RootOptions};
 
 /// Names from elsewhere, each with weir's for it, the likeliest first where there are several.
-const OPTIONS: [(&str, &str); 34] = [
+const OPTIONS: [(&str, &str); 37] = [
     ("include", "path"),
     ("paths", "path"),
     ("file", "path"),
@@ -42,6 +42,9 @@ const OPTIONS: [(&str, &str); 34] = [
     ("batch", "request"),
     ("crt_file", "cert_file"),
     ("drop", "when_full"),
+    ("tokens", "bearer"),
+    ("token", "bearer"),
+    ("users", "basic"),
 ];
 
 /// Types of components elsewhere, each with weir's for it.
@@ -95,23 +98,27 @@ fn meant<'a>(
 /// Where an option belongs that is no option at `at`, as a hint.
 pub fn place(given: &str, at: &Path) -> Option<String> {
     let steps = at.to_string();
-    match given {
+    let of_root = || RootOptions::fields().iter().any(|field| field.name == given);
+    // Whoever names a component does not mean the pipeline.
+    let of_pipeline = || given != "name" && PipelineOptions::fields().iter().any(|field| field.name == given);
+    let hint = match given {
         "sources" | "filters" | "sinks" if steps.is_empty() => {
-            Some(format!("it belongs to a pipeline: [[pipelines]] with a name, below it [[pipelines.{given}]]"))
+            let below = format!("[[pipelines]] with a name, below it [[pipelines.{given}]]");
+            return Some(format!("it belongs to a pipeline: {below}"));
         }
-        "transforms" if steps.is_empty() => Some(
-            "what lies between sources and sinks are filters: [[pipelines]] with a name, below it [[pipelines.filters]]"
-                .to_owned(),
-        ),
-        _ if steps.is_empty() => None,
-        _ if RootOptions::fields().iter().any(|field| field.name == given) => {
-            Some("it is an option of the whole: write it at the top of the file, above the first [table]".to_owned())
+        "transforms" if steps.is_empty() => {
+            "filters lie between sources and sinks: [[pipelines]] with a name, below it [[pipelines.filters]]"
         }
-        _ if steps.contains('.') && PipelineOptions::fields().iter().any(|field| field.name == given) => {
-            Some("it is an option of the pipeline: write it below [[pipelines]], above the first [[pipelines.…]]".to_owned())
+        _ if steps.is_empty() => return None,
+        _ if of_root() => {
+            "it is an option of the whole: write it at the top of the file, above the first [table]"
         }
-        _ => None,
-    }
+        _ if steps.contains('.') && of_pipeline() => {
+            "it is an option of the pipeline: write it below [[pipelines]], above the first [[pipelines.…]]"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// The language of a text that is no TOML, with how the same begins in TOML.

@@ -119,6 +119,7 @@ impl Interpolation<'_> {
                 self.diags
                     .error(here, format!("variable `{name}` is not set: `${{{name}}}` has no default"))
                     .path(at)
+                    .unread()
                     .hint(format!("set it, or write `${{{name}:-default}}`; `$$` is a dollar sign"));
                 String::new()
             });
@@ -129,7 +130,7 @@ impl Interpolation<'_> {
         if let Some(message) = rest.strip_prefix(":?") {
             return filled.map(str::to_owned).unwrap_or_else(|| {
                 let message = if message.is_empty() { "it is required" } else { message };
-                self.diags.error(here, format!("variable `{name}` is not set: {message}")).path(at);
+                self.diags.error(here, format!("variable `{name}` is not set: {message}")).path(at).unread();
                 String::new()
             });
         }

@@ -125,6 +125,7 @@ pub fn plan(tree: &Node, diagnostics: &mut Diagnostics) -> Option<Plan> {
     claims::feedback(tree, &planner.claims, &pipelines, planner.diagnostics);
     let tests = root.as_ref().map(|root| root.tests.clone()).or_else(|| again(tree, "tests"));
     let trials = trial::compile::compile(&tests.unwrap_or_default(), tree, planner.diagnostics);
+    planner.diagnostics.drop_consequences();
     if planner.diagnostics.has_errors() {
         return None;
     }

@@ -88,7 +88,7 @@ fn explanation(written: &[u8]) -> Option<Problem> {
     }
     Some(match rest.get(..2)? {
         b"00" => Problem::bad_request("malformed request: its head is not HTTP/1.1")
-            .hint("one head line or length is broken, or the client does not speak HTTP"),
+            .hint("spaces, quotes, < and > in a target are percent-encoded (curl -G --data-urlencode 'q=…'); else a head line or length is broken, or the client does not speak HTTP"),
         b"14" => Problem::new(StatusCode::URI_TOO_LONG, "the target of the request is too long"),
         b"31" => too_large(),
         _ => return None,

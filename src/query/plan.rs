@@ -326,7 +326,12 @@ fn level_of(operand: &Operand) -> Result<Level, Wrong> {
     let word = operand.text.as_bytes();
     Level::parse(word).or_else(|| Level::from_number(word)).ok_or_else(|| {
         let wrong = Wrong::new(operand.at.0.clone(), format!("unknown level: `{}`", operand.text));
-        wrong.expected(level_names()).hint("`.level:` looks at the line's own key, whatever it holds")
+        let wrong = wrong.expected(level_names());
+        if operand.text.contains(',') {
+            let several: Vec<&str> = operand.text.split(',').map(str::trim).collect();
+            return wrong.hint(format!("several: `level:({})`", several.join(" OR ")));
+        }
+        wrong.hint("`.level:` looks at the line's own key, whatever it holds")
     })
 }
 

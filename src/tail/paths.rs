@@ -42,6 +42,7 @@ impl Part {
 pub struct Patterns {
     patterns: Vec<Vec<Part>>,
     exclude: GlobSet,
+    written: String,
 }
 
 /// What a scan found.
@@ -64,7 +65,12 @@ impl Patterns {
                 patterns.push(parse(&plain).map_err(|why| (index, why))?);
             }
         }
-        Ok(Patterns { patterns, exclude: GlobSet::empty() })
+        Ok(Patterns { patterns, exclude: GlobSet::empty(), written: globs.join(", ") })
+    }
+
+    /// What was asked for, as it was written.
+    pub fn written(&self) -> &str {
+        &self.written
     }
 
     /// The files of `dir` whose name matches `pattern`, a glob or a `/regex/`; also of the directories below.
@@ -86,7 +92,8 @@ impl Patterns {
             }
             None => Part::Glob(glob(pattern)?),
         });
-        Ok(Patterns { patterns: vec![parts], exclude: GlobSet::empty() })
+        let written = format!("{pattern} in {dir}");
+        Ok(Patterns { patterns: vec![parts], exclude: GlobSet::empty(), written })
     }
 
     /// The same patterns, except for what matches one of `globs`: on the whole path, or on the file name if the

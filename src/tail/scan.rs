@@ -55,7 +55,8 @@ impl Tail<'_> {
         self.recover(&before);
         self.known.paths = HashSet::new();
         if self.files.is_empty() && self.unreadable.is_empty() {
-            tracing::warn!(component = %self.settings.component, "no file matches yet; files are read when they appear");
+            let wanted = self.settings.patterns.written();
+            tracing::warn!(component = %self.settings.component, "no file matches yet: {wanted}; files are read when they appear");
         }
     }
 

@@ -36,7 +36,9 @@ pub(super) fn first(seen: &Seen, is_weir: bool) -> Finding {
         )
         .cause(CAUSE)
         .fault(Fault::Buffering),
-        None if seen.end.is_some() => Finding::fail("buffering", "the stream ended before its first event"),
+        None if seen.end.is_some() => Finding::fail("buffering", "the stream ended before its first event")
+            .cause("something in between gathers the stream, and gives up on the server before it has enough")
+            .fault(Fault::Buffering),
         None => {
             let text = format!(
                 "a head, and then nothing for {} s: a stream of weir begins with an event",

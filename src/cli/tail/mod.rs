@@ -76,8 +76,8 @@ impl<'a> Tail<'a> {
         // Colours that were asked for in a pipe are for a pager.
         let for_people = on_terminal || terminal.color_stdout;
         let usual = if for_people { Output::Pretty } else { Output::Raw };
-        let files = targets.patterns()?.map_or(0, |patterns| patterns.scan().files.len());
-        let inputs = files + targets.remotes.len() + targets.streams.len();
+        let files = targets.patterns()?.map(|patterns| patterns.scan().files).unwrap_or_default();
+        let inputs = files.len() + targets.remotes.len() + targets.streams.len();
         let single = inputs == 1 && !targets.open_ended;
         let printing = Printing {
             output: args.output.unwrap_or(usual),
@@ -85,11 +85,21 @@ impl<'a> Tail<'a> {
             color: terminal.color_stdout,
             single,
         };
-        let pretty = Pretty::new(terminal.color_stdout, inputs > 1, wanted.marks());
+        let mut pretty = Pretty::new(terminal.color_stdout, inputs > 1, wanted.marks());
+        if targets.remotes.is_empty() {
+            pretty.expect(files.iter().map(|path| path.display().to_string()));
+        }
         let printer = Printer::new(&printing, pretty)?;
         let (voice, said) = sync_channel(WAITING_MAX);
         let mut show = Show::new(printer, single, terminal);
         wanted.notes().iter().for_each(|note| show.notice(note));
+        if args.inputs.is_empty()
+            && on_terminal
+            && let [remote] = &targets.remotes[..]
+        {
+            // Nobody named it, and it may be quiet.
+            show.notice(&format!("streams of {}", remote.base));
+        }
         Ok(Tail { args, targets, wanted, show, voice, said, started: 0 })
     }
 

@@ -31,7 +31,7 @@ type = "console"
 
 [[pipelines.sinks]]
 type = "file"
-path = "/nonexistent/errors.log"
+path = "/nonexistent/out/errors.log"
 format = { type = "json" }
 filters = [{ type = "level", min = "error" }]
 

@@ -158,7 +158,12 @@ async fn heads_that_cannot_be_served_are_answered_with_a_reason() {
         (
             "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n".to_owned(),
             400,
-            "one head line or length is broken",
+            "a head line or length is broken",
+        ),
+        (
+            "GET /app/stream?q=\"a b\" HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+            400,
+            "percent-encoded (curl -G --data-urlencode 'q=…')",
         ),
         (
             format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200)),

@@ -100,6 +100,7 @@ fn it_is_shown_with_a_caret_and_a_hint() {
         shown("level:loud"),
         "unknown level: `loud`\n  level:loud\n        ^^^^ expected trace, debug, info, notice, warn, error, fatal\nhint: `.level:` looks at the line's own key, whatever it holds"
     );
+    assert!(shown("level:error,warn").ends_with("hint: several: `level:(error OR warn)`"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ const TOLD_KEYS = new Set(["timestamp", "time", "ts", "@timestamp", "date", "dat
 const PAIRS_MAX = 24;
 const TIME = /^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)\]?\s+/;
 const LEVEL = /^(?:[-|]\s+)?\[?([A-Za-z]+)\]?:?\s+/;
+const LOGFMT = /^[A-Za-z_@][\w@.-]{0,63}=/;
 const LINE_END = /\r?\n/g;
 
 export class Renderer {
@@ -100,6 +101,10 @@ export class Renderer {
       const json = objectOf(line);
       if (json) return this.json(cell, json.object, query, tall);
     }
+    if (!look.raw && LOGFMT.test(line)) {
+      const pairs = Object.fromEntries(all(line));
+      if (MESSAGE_KEYS.some((name) => pairs[name])) return this.json(cell, pairs, query, tall);
+    }
     let shown = line.length > MESSAGE_MAX ? line.slice(0, MESSAGE_MAX) + "…" : line;
     if (!look.raw) shown = shown.slice(toldLength(shown, time, level));
     shown = tall ? shown : inLine(shown);
@@ -110,7 +115,7 @@ export class Renderer {
     cell.replaceChildren(...this.marked(look.ansi ? pieces(shown) : [{ text: plain(shown), className: "" }], query));
   }
 
-  // The message first, then the other fields in short.
+  // The message first, then the other fields in short; of logfmt as of JSON.
   json(cell, object, query, tall) {
     const nodes = [];
     const laid = tall ? (text) => text.trimEnd() : inLine;

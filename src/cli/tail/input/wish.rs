@@ -9,7 +9,7 @@ use crate::cli::tail::args::{LineCount, TailArgs};
 /// Where to subscribe.
 #[derive(Debug)]
 pub(in crate::cli::tail) struct Remote {
-    pub(super) base: Base,
+    pub(in crate::cli::tail) base: Base,
     /// All pipelines, whichever there are.
     pub(super) all: bool,
     /// Parameters that the URL brought along.

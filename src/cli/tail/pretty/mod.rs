@@ -11,7 +11,6 @@ mod style;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use layout::{Known, Layout, put_time};
 use paint::Painter;
@@ -26,6 +25,8 @@ use crate::batch::detect;
 const LABEL_WIDTH_MAX: usize = 24;
 /// Most labels that are remembered.
 const LABELS_MAX: usize = 10_000;
+/// Most labels that others are told apart from.
+const TOLD_APART_MAX: usize = 1000;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Pretty {
     /// Whether lines say where they come from; from the second source on they do.
     labelled: bool,
     first: Option<String>,
+    /// The labels there are, as they came.
+    known: Vec<String>,
     labels: HashMap<String, Vec<u8>>,
     width: usize,
 }
@@ -47,9 +50,17 @@ impl Pretty {
             layout: Layout::default(),
             labelled,
             first: None,
+            known: Vec::new(),
             labels: HashMap::new(),
             width: 0,
         }
+    }
+
+    /// Makes room for these labels, so that the column is as wide from the first line on as it will be.
+    pub(super) fn expect(&mut self, labels: impl Iterator<Item = String>) {
+        self.known = labels.take(TOLD_APART_MAX).collect();
+        let widths = self.known.iter().map(|label| short(label, &self.known).chars().count());
+        self.width = widths.filter(|chars| *chars <= LABEL_WIDTH_MAX).max().unwrap_or(0);
     }
 
     /// Appends a row and its line break.
@@ -118,7 +129,12 @@ impl Pretty {
         if self.labels.len() >= LABELS_MAX {
             self.labels.clear();
         }
-        let short = short(label);
+        if self.known.len() < TOLD_APART_MAX && !self.known.iter().any(|known| known == label) {
+            // One of the others may have to be told apart from it.
+            self.known.push(label.to_owned());
+            self.labels.clear();
+        }
+        let short = short(label, &self.known);
         let chars = short.chars().count();
         if chars > self.width && chars <= LABEL_WIDTH_MAX {
             // Those that were written already are written anew, as wide as this one.
@@ -137,12 +153,20 @@ impl Pretty {
     }
 }
 
-/// The name of a file; other labels as they are.
-fn short(label: &str) -> &str {
-    match Path::new(label).file_name().and_then(|name| name.to_str()) {
-        Some(name) if !label.contains("://") => name,
-        _ => label,
+/// The name of a file, with as many of the directories before it as tell it apart from `others`; other labels as they
+/// are.
+fn short<'a>(label: &'a str, others: &[String]) -> &'a str {
+    if label.contains("://") {
+        return label;
     }
+    let alike = |end: &str| others.iter().any(|other| other != label && ends_with_names(other, end));
+    let begins = label.rmatch_indices('/').map(|(at, _)| at + 1).chain([0]);
+    begins.map(|at| &label[at..]).find(|end| !end.is_empty() && !alike(end)).unwrap_or(label)
+}
+
+/// Whether a path ends with these names, and not in the middle of one.
+fn ends_with_names(path: &str, end: &str) -> bool {
+    path.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('/'))
 }
 
 /// FNV-1a: the colour of a source is the same every time.

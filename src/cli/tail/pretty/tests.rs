@@ -99,6 +99,22 @@ fn labels_name_sources_once_there_are_two() {
 }
 
 #[test]
+fn labels_are_as_wide_as_they_will_be_and_tell_files_apart() {
+    let mut pretty = Pretty::new(false, true, None);
+    let pods = ["/pods/api/0.log", "/pods/web-1/0.log", "/pods/db.log", "/x/pods/db.log/"];
+    pretty.expect(pods.iter().map(|&label| label.to_owned()));
+    let mut say = |label: &str| shown(&mut pretty, &block(label, b"x"));
+    assert_eq!(say("/pods/db.log"), "db.log      | x\n");
+    assert_eq!(say("/pods/api/0.log"), "api/0.log   | x\n");
+    assert_eq!(say("/pods/web-1/0.log"), "web-1/0.log | x\n");
+    // One that comes later is told apart, too, and from then on the other one.
+    assert_eq!(say("/old/db.log"), "old/db.log  | x\n");
+    assert_eq!(say("/pods/db.log"), "pods/db.log | x\n");
+    assert_eq!(say("http://host/0.log"), "http://host/0.log | x\n");
+    assert_eq!(say("10.log"), "10.log            | x\n");
+}
+
+#[test]
 fn a_running_weir_knows_times_and_levels() {
     let envelope = |line: &str| {
         let mut block = block("u", line.as_bytes());
