@@ -1,7 +1,10 @@
 //! The way out: records are handed to the sink's queue in order, from memory while they are still there and from the
 //! disk otherwise, and what the sink settles moves the place where delivery would go on after a restart.
 
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::io::Errno;
 
 use super::reader::ReadBack;
 use super::stage::Stage;
@@ -12,6 +15,12 @@ use crate::flow::meter::Reason;
 
 /// Failed reads of one place before its segment is given up.
 const READS_MAX: u32 = 6;
+
+/// Whether a read failed because of what is read, rather than for want of descriptors, memory or permission.
+fn speaks_of_the_file(e: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::PERM];
+    !Errno::from_io_error(e).is_some_and(|errno| wants.contains(&errno))
+}
 
 impl Stage {
     /// Hands over what the sink may have.
@@ -60,9 +69,9 @@ impl Stage {
             }
             Err(e) => {
                 self.trouble.failed_reads += 1;
-                if self.trouble.failed_reads >= READS_MAX {
-                    tracing::error!("disk buffer: a segment cannot be read and is moved aside: {e}");
-                    self.store.set_aside_unreadable();
+                let given_up = self.trouble.failed_reads >= READS_MAX && speaks_of_the_file(&e);
+                if given_up && self.store.set_aside_unreadable() {
+                    tracing::error!(component = %self.name, "disk buffer: a segment cannot be read and was moved aside: {e}");
                     self.trouble.failed_reads = 0;
                 }
                 self.note_trouble(Failed::Read, &e);
