@@ -1,26 +1,14 @@
 //! The way out: records are handed to the sink's queue in order, from memory while they are still there and from the
 //! disk otherwise, and what the sink settles moves the place where delivery would go on after a restart.
 
-use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-
-use rustix::io::Errno;
 
 use super::reader::ReadBack;
 use super::stage::Stage;
-use super::trouble::Failed;
+use super::trouble::{Failed, READS_MAX, speaks_of_the_file};
 use crate::base::clock;
 use crate::batch::Outcome;
 use crate::flow::meter::Reason;
-
-/// Failed reads of one place before its segment is given up.
-const READS_MAX: u32 = 6;
-
-/// Whether a read failed because of what is read, rather than for want of descriptors, memory or permission.
-fn speaks_of_the_file(e: &io::Error) -> bool {
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::PERM];
-    !Errno::from_io_error(e).is_some_and(|errno| wants.contains(&errno))
-}
 
 impl Stage {
     /// Hands over what the sink may have.

@@ -20,8 +20,8 @@ use crate::flow::queue::Inlet;
 use crate::flow::{Lease, Reason};
 
 const SEEDS: u64 = 150;
-/// Rounds in two seconds in which nothing happens: a disk or a full log is tried again a few times.
-const IDLE_ROUNDS: u64 = 60;
+/// Rounds in two seconds in which nobody but a source that waited does anything. A thread that spins takes 2,000.
+const IDLE_ROUNDS: u64 = 300;
 
 fn row(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..8]).into_owned()

@@ -305,3 +305,37 @@ async fn what_is_no_fault_of_a_file_does_not_set_it_aside() {
         life.kill().await;
     }
 }
+
+fn unreadable_headers_and_ends(act: Act, name: &str) -> Option<Errno> {
+    let bad = name == "00000000000000000000.seg" || name == "00000000000000000180.seg";
+    (act == Act::Read && bad).then_some(Errno::IO)
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_that_cannot_be_read_at_all_do_not_keep_a_buffer_from_opening() {
+    let disk = Weather::default();
+    let life = Life::on(&disk, options(DiskFull::Block)).await.unwrap();
+    for n in 0..200 {
+        life.push(n).await;
+        pause(5).await;
+    }
+    pause(500).await;
+    let (counts, _) = life.kill().await;
+    let names = disk.segments();
+    assert!(
+        counts.stored_events == 600 && names.last().is_some_and(|last| last.contains("180")),
+        "{names:?}"
+    );
+    disk.turns(unreadable_headers_and_ends);
+    let opened = Life::within(Duration::from_secs(60), &disk, options(DiskFull::Block)).await;
+    let mut life = opened.expect("it opens");
+    for _ in 0..100 {
+        life.deliver_all();
+        pause(50).await;
+    }
+    let counts = life.counts();
+    assert!(counts.balances() && counts.queued_events == 0 && life.state() == "ok", "{counts:?}");
+    let lost = counts.dropped(Reason::BufferFault);
+    assert!(lost > 0 && lost < 600 && counts.delivered_events == 600 - lost, "{counts:?}");
+    life.kill().await;
+}

@@ -58,6 +58,11 @@ impl Weather {
         self.model.list(Path::new("/b")).unwrap().iter().any(|(other, _)| other == name)
     }
 
+    pub(super) fn segments(&self) -> Vec<String> {
+        let files = self.model.list(Path::new("/b")).unwrap().into_iter();
+        files.map(|(name, _)| name).filter(|name| name.ends_with(".seg")).collect()
+    }
+
     /// Bytes of all segment files, whoever knows of them.
     pub(super) fn segment_bytes(&self) -> u64 {
         let files = self.model.list(Path::new("/b")).unwrap();
