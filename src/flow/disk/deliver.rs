@@ -5,13 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::reader::ReadBack;
 use super::stage::Stage;
-use super::trouble::Failed;
+use super::trouble::{Failed, READS_MAX, speaks_of_the_file};
 use crate::base::clock;
 use crate::batch::Outcome;
 use crate::flow::meter::Reason;
-
-/// Failed reads of one place before its segment is given up.
-const READS_MAX: u32 = 6;
 
 impl Stage {
     /// Hands over what the sink may have.
@@ -60,9 +57,9 @@ impl Stage {
             }
             Err(e) => {
                 self.trouble.failed_reads += 1;
-                if self.trouble.failed_reads >= READS_MAX {
-                    tracing::error!("disk buffer: a segment cannot be read and is moved aside: {e}");
-                    self.store.set_aside_unreadable();
+                let given_up = self.trouble.failed_reads >= READS_MAX && speaks_of_the_file(&e);
+                if given_up && self.store.set_aside_unreadable() {
+                    tracing::error!(component = %self.name, "disk buffer: a segment cannot be read and was moved aside: {e}");
                     self.trouble.failed_reads = 0;
                 }
                 self.note_trouble(Failed::Read, &e);

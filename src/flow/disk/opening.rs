@@ -12,7 +12,7 @@ use super::again::Again;
 use super::passing::Passing;
 use super::stage::{DiskBuffer, RETRY, Stage};
 use super::store::Store;
-use super::trouble::Trouble;
+use super::trouble::{READS_MAX, Trouble};
 use super::window::{Settlements, Window};
 use crate::base::backoff::Backoff;
 use crate::base::clock;
@@ -33,8 +33,10 @@ impl Stage {
     ) -> Option<Stage> {
         let mut tell = Some(tell);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
+        let mut failed = 0;
         let (store, recovered) = loop {
-            match Store::open(buffer.storage.clone(), &dir, buffer.options.limits) {
+            let (storage, limits) = (buffer.storage.clone(), buffer.options.limits);
+            match Store::open_insisting(storage, &dir, limits, failed >= READS_MAX) {
                 Ok(opened) => break opened,
                 Err(fault @ Fault::Fatal { .. }) => {
                     match tell.take() {
@@ -45,6 +47,7 @@ impl Stage {
                     return None;
                 }
                 Err(Fault::Retry { why, .. } | Fault::Unavailable { why }) => {
+                    failed += 1;
                     tell.take().map(|tell| tell.send(Ok(())).ok());
                     tracing::warn!(component = %name, "{why}; trying again");
                     buffer.meter.error();

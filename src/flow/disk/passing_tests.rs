@@ -69,6 +69,16 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) async fn on(storage: &(impl Storage + Clone + 'static), options: DiskOptions) -> Option<Life> {
+        // On a machine that is down it is tried for ever.
+        Life::within(Duration::from_millis(50), storage, options).await
+    }
+
+    /// The same, tried for so long.
+    pub(super) async fn within(
+        patience: Duration,
+        storage: &(impl Storage + Clone + 'static),
+        options: DiskOptions,
+    ) -> Option<Life> {
         let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
         let gone = CancellationToken::new();
         let (front, buffer, inlet) = DiskBuffer::on(Arc::new(storage.clone()), options, meter.clone());
@@ -77,8 +87,7 @@ impl Life {
         let (tell, _) = oneshot::channel();
         let opening =
             Stage::open(buffer, PathBuf::from("/b"), "t".into(), shutdown.clone(), gone.clone(), tell);
-        // On a machine that is down it is tried for ever.
-        let stage = tokio::time::timeout(Duration::from_millis(50), opening).await.ok()??;
+        let stage = tokio::time::timeout(patience, opening).await.ok()??;
         let stage = task::spawn(stage.run());
         Some(Life {
             front,

@@ -146,15 +146,22 @@ impl Store {
         }
     }
 
-    /// Gives up the segment that reading stands in, whose file cannot be read: it is moved aside, not removed.
-    pub fn set_aside_unreadable(&mut self) {
-        let Some(segment) = self.segment_at(self.read) else { return };
+    /// Gives up the segment that reading stands in, whose file cannot be read: it is moved aside, not removed. False
+    /// where that fails, too: then it is the disk that is away, and may come back with all it had.
+    pub fn set_aside_unreadable(&mut self) -> bool {
+        let Some(segment) = self.segment_at(self.read) else { return false };
         let path = segment_path(&self.dir, segment.start.seq);
-        self.storage.rename(&path, &free_name(self.storage.as_ref(), &path)).ok();
+        match self.storage.rename(&path, &free_name(self.storage.as_ref(), &path)) {
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
+                return false;
+            }
+            _ => {}
+        }
         if self.segments.back().is_some_and(|s| s.start.seq == segment.start.seq) {
             self.active = None;
         }
         self.segments.retain(|s| s.start.seq != segment.start.seq);
         self.scanner = None;
+        true
     }
 }

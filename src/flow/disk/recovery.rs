@@ -49,6 +49,19 @@ impl Store {
     /// Fatal when another process has it, when it may not be written, or when a file is of an unknown version (which
     /// is named and kept). What may pass, such as a full disk, may be tried again.
     pub fn open(storage: Arc<dyn Storage>, dir: &Path, limits: Limits) -> Result<(Store, Recovered), Fault> {
+        Store::open_insisting(storage, dir, limits, false)
+    }
+
+    /// The same; when it `insists`, segments that the disk does not give back are moved aside.
+    ///
+    /// # Errors
+    /// As of [`Store::open`].
+    pub fn open_insisting(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        limits: Limits,
+        insists: bool,
+    ) -> Result<(Store, Recovered), Fault> {
         let failed = |what: &'static str| move |e: io::Error| fault(dir, what, &e);
         storage.create_dir(dir).map_err(failed("make"))?;
         let lock_path = dir.join(LOCK_FILE);
@@ -63,12 +76,11 @@ impl Store {
         let mut recovered = Recovered::default();
         let (positions, found) = PositionFile::open(storage.clone(), dir).map_err(failed("open"))?;
         let (segments, salt) =
-            find_segments(storage.as_ref(), dir, found.map(|p| p.salt), &mut recovered.notes).map_err(
-                |e| match e {
+            find_segments(storage.as_ref(), dir, found.map(|p| p.salt), insists, &mut recovered.notes)
+                .map_err(|e| match e {
                     Unreadable::Io(e) => fault(dir, "read", &e),
                     Unreadable::Version(why) => Fault::fatal(why),
-                },
-            )?;
+                })?;
         if found.is_none() && !segments.is_empty() {
             recovered.notes.push("no valid position: delivery starts with the oldest record".to_owned());
         }

@@ -11,6 +11,7 @@ use super::format::{
 use super::scan::{CHUNK_BYTES, Found, Scanner};
 use super::storage::{Open, Storage};
 use super::store::{Segment, segment_number, segment_path};
+use super::trouble::speaks_of_the_file;
 use crate::base::rng::Rng;
 use crate::batch::ChunkPool;
 
@@ -39,17 +40,33 @@ struct File {
 /// Files that have their place, by the number of their first record: where they start, and under which number they lie.
 type Placed = BTreeMap<u64, (Segment, u64)>;
 
-/// The segments of a directory in order, and the salt of their checksums.
+/// The segments of a directory in order, and the salt of their checksums. With `insists`, files that the disk does not
+/// give back are moved aside.
 pub(super) fn find_segments(
     storage: &dyn Storage,
     dir: &Path,
     salt: Option<u32>,
+    insists: bool,
     notes: &mut Vec<String>,
 ) -> Result<(VecDeque<Segment>, u32), Unreadable> {
     let mut files: Vec<File> = Vec::new();
     for (name, len) in storage.list(dir).map_err(Unreadable::Io)? {
         let Some(number) = segment_number(&name) else { continue };
-        match read_header(storage, &dir.join(&name))? {
+        let path = dir.join(&name);
+        let header = match read_header(storage, &path) {
+            Err(Unreadable::Io(e)) if insists && speaks_of_the_file(&e) => {
+                let to = free_name(storage, &path);
+                storage.rename(&path, &to).map_err(Unreadable::Io)?;
+                notes.push(format!(
+                    "{} cannot be read: moved aside as {}: {e}",
+                    path.display(),
+                    to.display()
+                ));
+                continue;
+            }
+            header => header?,
+        };
+        match header {
             Header::Empty => drop(storage.remove(&segment_path(dir, number))),
             header => files.push(File { number, len, header }),
         }

@@ -3,10 +3,21 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::stage::{RETRY, Stage};
 use crate::base::backoff::Backoff;
 use crate::base::clock::{self, Instant};
 use crate::base::rng::Rng;
+
+/// Failed reads of one place before its segment is given up.
+pub(super) const READS_MAX: u32 = 6;
+
+/// Whether a read failed because of what is read, rather than for want of descriptors, memory or permission.
+pub(super) fn speaks_of_the_file(e: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::PERM];
+    !Errno::from_io_error(e).is_some_and(|errno| wants.contains(&errno))
+}
 
 /// What failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::model_tests::Model;
 use super::passing_tests::{Life, flood, number, options, pause};
 use super::weather_tests::{
-    Act, Breaks, Weather, full, no_position, no_rename, small, unreadable, unsynced, unwritable,
+    Act, Breaks, Weather, away, full, no_files, no_position, no_rename, small, unreadable, unsynced,
+    unwritable,
 };
 use super::{DiskFull, DiskOptions};
 use crate::batch::{Batch, Outcome};
@@ -128,8 +131,8 @@ async fn what_fails_alone_is_trouble_until_it_works_though_writes_succeed() {
     }
 }
 
-fn first_unreadable(act: Act, name: &str) -> Option<ErrorKind> {
-    (act == Act::Read && name == "00000000000000000000.seg").then_some(ErrorKind::Other)
+fn first_unreadable(act: Act, name: &str) -> Option<Errno> {
+    (act == Act::Read && name == "00000000000000000000.seg").then_some(Errno::IO)
 }
 
 /// A buffer with sixty batches on disk, the first segment of which has become unreadable.
@@ -273,5 +276,66 @@ async fn a_batch_that_the_sink_never_settles_holds_no_memory_of_those_that_it_di
     life.deliver_all();
     pause(500).await;
     assert_eq!((life.counts().queued_events, life.ledger.entries()), (3, 1));
+    life.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_fault_of_a_file_does_not_set_it_aside() {
+    // No descriptors are left, and a disk that is gone for a while.
+    for bad in [no_files, away] as [Breaks; 2] {
+        let disk = Weather::default();
+        let options = DiskOptions { memory_bytes: 1, ..options(DiskFull::Block) };
+        let mut life = Life::on(&disk, options).await.unwrap();
+        let source = flood(&life, 200);
+        pause(2_000).await;
+        disk.turns(bad);
+        for _ in 0..600 {
+            life.deliver_all();
+            pause(500).await;
+        }
+        assert_eq!(life.state(), "trouble");
+        disk.clears_up();
+        for _ in 0..2_000 {
+            life.deliver_all();
+            pause(20).await;
+        }
+        let counts = life.counts();
+        assert!(source.is_finished() && life.state() == "ok", "{counts:?}");
+        assert_eq!((counts.delivered_events, counts.dropped_total()), (600, 0), "{counts:?}");
+        life.kill().await;
+    }
+}
+
+fn unreadable_headers_and_ends(act: Act, name: &str) -> Option<Errno> {
+    let bad = name == "00000000000000000000.seg" || name == "00000000000000000180.seg";
+    (act == Act::Read && bad).then_some(Errno::IO)
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_that_cannot_be_read_at_all_do_not_keep_a_buffer_from_opening() {
+    let disk = Weather::default();
+    let life = Life::on(&disk, options(DiskFull::Block)).await.unwrap();
+    for n in 0..200 {
+        life.push(n).await;
+        pause(5).await;
+    }
+    pause(500).await;
+    let (counts, _) = life.kill().await;
+    let names = disk.segments();
+    assert!(
+        counts.stored_events == 600 && names.last().is_some_and(|last| last.contains("180")),
+        "{names:?}"
+    );
+    disk.turns(unreadable_headers_and_ends);
+    let opened = Life::within(Duration::from_secs(60), &disk, options(DiskFull::Block)).await;
+    let mut life = opened.expect("it opens");
+    for _ in 0..100 {
+        life.deliver_all();
+        pause(50).await;
+    }
+    let counts = life.counts();
+    assert!(counts.balances() && counts.queued_events == 0 && life.state() == "ok", "{counts:?}");
+    let lost = counts.dropped(Reason::BufferFault);
+    assert!(lost > 0 && lost < 600 && counts.delivered_events == 600 - lost, "{counts:?}");
     life.kill().await;
 }

@@ -1,9 +1,11 @@
 //! A disk that does one thing and not another, for tests of what goes on meanwhile and of what is left of it.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+
+use rustix::io::Errno;
 
 use super::model_tests::Model;
 use super::passing_tests::{Life, options};
@@ -21,13 +23,13 @@ pub(super) enum Act {
     Remove,
 }
 
-/// Why an act on the file of that name fails.
-pub(super) type Breaks = fn(Act, &str) -> Option<ErrorKind>;
+/// Why an act on the file of that name fails, as the system says it.
+pub(super) type Breaks = fn(Act, &str) -> Option<Errno>;
 
 /// A model of which some acts fail.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Weather {
-    model: Model,
+    pub(super) model: Model,
     breaks: Arc<Mutex<Option<Breaks>>>,
 }
 
@@ -49,11 +51,16 @@ impl Weather {
 
     fn allows(&self, act: Act, name: &str) -> io::Result<()> {
         let breaks = *self.breaks.lock().unwrap();
-        breaks.and_then(|breaks| breaks(act, name)).map_or(Ok(()), |kind| Err(kind.into()))
+        breaks.and_then(|breaks| breaks(act, name)).map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.model.list(Path::new("/b")).unwrap().iter().any(|(other, _)| other == name)
+    }
+
+    pub(super) fn segments(&self) -> Vec<String> {
+        let files = self.model.list(Path::new("/b")).unwrap().into_iter();
+        files.map(|(name, _)| name).filter(|name| name.ends_with(".seg")).collect()
     }
 
     /// Bytes of all segment files, whoever knows of them.
@@ -123,40 +130,45 @@ fn is_position(name: &str) -> bool {
     name == super::positions::POSITION_FILE
 }
 
-pub(super) fn full(act: Act, _: &str) -> Option<ErrorKind> {
-    (act == Act::Write).then_some(ErrorKind::StorageFull)
+pub(super) fn full(act: Act, _: &str) -> Option<Errno> {
+    (act == Act::Write).then_some(Errno::NOSPC)
 }
 
-pub(super) fn unwritable(act: Act, _: &str) -> Option<ErrorKind> {
-    (!matches!(act, Act::Open | Act::Read)).then_some(ErrorKind::Other)
+pub(super) fn unwritable(act: Act, _: &str) -> Option<Errno> {
+    (!matches!(act, Act::Open | Act::Read)).then_some(Errno::IO)
 }
 
-pub(super) fn unsynced(act: Act, _: &str) -> Option<ErrorKind> {
-    (act == Act::Sync).then_some(ErrorKind::Other)
+pub(super) fn unsynced(act: Act, _: &str) -> Option<Errno> {
+    (act == Act::Sync).then_some(Errno::IO)
 }
 
-pub(super) fn no_position(act: Act, name: &str) -> Option<ErrorKind> {
-    (act == Act::Write && is_position(name)).then_some(ErrorKind::Other)
+pub(super) fn no_position(act: Act, name: &str) -> Option<Errno> {
+    (act == Act::Write && is_position(name)).then_some(Errno::IO)
 }
 
-pub(super) fn no_rename(act: Act, _: &str) -> Option<ErrorKind> {
-    (act == Act::Rename).then_some(ErrorKind::Other)
+pub(super) fn no_rename(act: Act, _: &str) -> Option<Errno> {
+    (act == Act::Rename).then_some(Errno::IO)
 }
 
-pub(super) fn no_remove(act: Act, _: &str) -> Option<ErrorKind> {
-    (act == Act::Remove).then_some(ErrorKind::Other)
+pub(super) fn no_remove(act: Act, _: &str) -> Option<Errno> {
+    (act == Act::Remove).then_some(Errno::IO)
 }
 
-pub(super) fn unreadable(act: Act, name: &str) -> Option<ErrorKind> {
-    (act == Act::Read && !is_position(name)).then_some(ErrorKind::Other)
+pub(super) fn unreadable(act: Act, name: &str) -> Option<Errno> {
+    (act == Act::Read && !is_position(name)).then_some(Errno::IO)
 }
 
-pub(super) fn no_files(act: Act, _: &str) -> Option<ErrorKind> {
-    (act == Act::Open).then_some(ErrorKind::Other)
+pub(super) fn no_files(act: Act, _: &str) -> Option<Errno> {
+    (act == Act::Open).then_some(Errno::MFILE)
+}
+
+/// The disk is not there.
+pub(super) fn away(_: Act, _: &str) -> Option<Errno> {
+    Some(Errno::IO)
 }
 
 pub(super) const BAD: [Breaks; 8] =
-    [full, unwritable, unsynced, no_position, no_rename, no_remove, unreadable, no_files];
+    [full, unwritable, unsynced, no_position, no_rename, no_remove, no_files, unreadable];
 
 pub(super) fn small(when_full: DiskFull) -> DiskOptions {
     let mut options = options(when_full);
