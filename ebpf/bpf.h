@@ -38,6 +38,7 @@ static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (
 static __u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
 static long (*bpf_ringbuf_output)(void *ring, void *data, __u64 size, __u64 flags) = (void *)130;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static __u64 (*bpf_get_attach_cookie)(void *ctx) = (void *)174;
 static long (*bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
 static long (*bpf_loop)(__u32 turns, void *callback, void *with, __u64 flags) = (void *)181;
 

@@ -70,7 +70,7 @@ pub struct Settings {
     pub scope: Scope,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// Programs to do without, as on a kernel that lacks what they hook.
+    /// Programs to do without, as on a kernel that lacks what they hook; `uprobe_multi` is the better way to hook TLS.
     pub without: Vec<&'static str>,
 }
 

@@ -5,6 +5,7 @@ mod attach;
 mod libraries;
 mod maps;
 mod session;
+mod uprobe_multi;
 mod why;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -29,10 +30,7 @@ pub const PROGRAMS: &[&str] = &[
     "http_received",
     "http_call",
     "http_call_classic",
-    "ssl_read_enter",
-    "ssl_read_ex_enter",
-    "ssl_write_enter",
-    "ssl_write_ex_enter",
+    "ssl_enter",
     "ssl_exit",
     "stdio_written",
     "stdio_written_classic",
@@ -41,7 +39,7 @@ pub const PROGRAMS: &[&str] = &[
 /// See the module.
 pub struct Tracer {
     /// Before the programs, so that all hooks are removed at the same time.
-    libraries: Libraries,
+    libraries: Option<Libraries>,
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -64,26 +62,19 @@ impl Tracer {
     pub fn start(settings: &Settings) -> Result<Tracer, LoadError> {
         let (mut ebpf, btf) = load(settings)?;
         maps::fill(&mut ebpf, &settings.scope)?;
+        // While all maps are there.
+        let tls = settings.capture.tls.then(|| Libraries::load(&mut ebpf, &btf, &settings.without));
         let (ring, counters) = maps::take(&mut ebpf)?;
-        let mut tracer = Tracer {
-            ebpf,
-            ring,
-            counters,
-            hooks: Hooks::default(),
-            libraries: Libraries::default(),
-            seen: 0,
-        };
-        tracer.hooks = attach::all(&mut tracer.ebpf, &btf, settings);
-        if settings.capture.tls {
-            let state = attach::load_tls(&mut tracer.ebpf);
-            let state = state.map(|()| tracer.libraries.scan(&mut tracer.ebpf, &settings.scope));
-            let state = match state {
-                Ok(Ok(_)) => HookState::On(tracer.libraries.to_string()),
-                Ok(Err(why)) | Err(why) => HookState::Off(why),
-            };
-            tracer.hooks.0.push(("tls", state));
+        let mut hooks = attach::all(&mut ebpf, &btf, settings);
+        let mut libraries = None;
+        if let Some(loaded) = tls {
+            let hooked = loaded.and_then(|mut loaded| {
+                loaded.scan(&mut ebpf, &settings.scope)?;
+                Ok(libraries.insert(loaded).to_string())
+            });
+            hooks.0.push(("tls", hooked.map_or_else(HookState::Off, HookState::On)));
         }
-        Ok(tracer)
+        Ok(Tracer { libraries, ebpf, ring, counters, hooks, seen: 0 })
     }
 
     /// How the hooks are.
@@ -114,12 +105,10 @@ impl Tracer {
     /// # Errors
     /// Why nothing can be hooked any more.
     pub fn find_libraries(&mut self, settings: &Settings) -> Result<usize, String> {
-        if !matches!(self.hooks.state("tls"), Some(HookState::On(_))) {
-            return Ok(0);
-        }
-        let new = self.libraries.scan(&mut self.ebpf, &settings.scope)?;
+        let Some(libraries) = &mut self.libraries else { return Ok(0) };
+        let new = libraries.scan(&mut self.ebpf, &settings.scope)?;
         if let Some((_, state)) = self.hooks.0.iter_mut().find(|(name, _)| *name == "tls") {
-            *state = HookState::On(self.libraries.to_string());
+            *state = HookState::On(libraries.to_string());
         }
         Ok(new)
     }
