@@ -57,6 +57,9 @@ static long (*bpf_loop)(__u32 turns, void *callback, void *with, __u64 flags) = 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* The size of a member in the running kernel. */
+#define SIZE(pointer, member) __builtin_preserve_field_info((pointer)->member, 1)
+
 /* A length the verifier can see is bounded, without the compiler undoing it. */
 #define BARRIER(x) asm volatile("" : "+r"(x))
 

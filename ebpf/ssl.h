@@ -117,7 +117,7 @@ INLINE int ssl_return(__s64 ret)
 		count(COUNT_UNLINKED);
 		return 0;
 	}
-	if (connection->ignored || connection->protocol_tls == PROTOCOL_OTHER ||
+	if (is_ignored(connection) || connection->protocol_tls == PROTOCOL_OTHER ||
 	    connection->protocol_tls == PROTOCOL_HTTP2)
 		return 0;
 	struct data_slot *slot = take_slot();

@@ -5,6 +5,9 @@
 #![allow(clippy::print_stdout, reason = "a test that is left out says so where its results are read")]
 
 #[cfg(ebpf_object)]
+#[path = "ebpf_programs/containers.rs"]
+mod containers;
+#[cfg(ebpf_object)]
 #[path = "ebpf_programs/hooks.rs"]
 mod hooks;
 #[path = "ebpf_programs/mod.rs"]

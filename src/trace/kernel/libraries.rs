@@ -16,6 +16,7 @@ use aya::{Btf, Ebpf};
 use super::attach::program;
 use super::uprobe_multi::{Point, UprobeMulti};
 use super::why;
+use crate::trace::process::started_ticks;
 use crate::trace::settings::Scope;
 use crate::trace::symbols;
 
@@ -152,7 +153,7 @@ impl Libraries {
         }
         // Whatever cannot be read is gone, a kernel thread, or not ours to see.
         let Ok(program) = std::fs::metadata(dir.join("exe")) else { return };
-        let Some(started) = started(&dir) else { return };
+        let Some(started) = started_ticks(&dir) else { return };
         // A process that has just begun maps its libraries a moment later: it is looked at again next time.
         if is_young(started) || self.processes.insert((pid, started, program.ino())) {
             self.hook_known(ebpf, &dir.join("exe"), (program.dev(), program.ino()));
@@ -261,13 +262,6 @@ fn system_libraries() -> Vec<PathBuf> {
 fn processes() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// When the process started, in ticks since boot.
-fn started(dir: &Path) -> Option<u64> {
-    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether it started within the last two seconds.

@@ -2,16 +2,18 @@
 //! is undone when the [`Tracer`] is dropped.
 
 mod attach;
+mod cgroup_path;
 mod libraries;
 mod maps;
 mod session;
 mod uprobe_multi;
 mod why;
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
 
+pub use self::cgroup_path::cgroup_path;
 use self::libraries::Libraries;
+use self::maps::Maps;
 pub use self::why::LoadError;
 use super::settings::{HookState, Hooks, KernelCounts, Settings};
 
@@ -41,8 +43,7 @@ pub struct Tracer {
     /// Before the programs, so that all hooks are removed at the same time.
     libraries: Option<Libraries>,
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
-    counters: PerCpuArray<MapData, u64>,
+    maps: Maps,
     hooks: Hooks,
     /// Records read.
     seen: u64,
@@ -64,7 +65,7 @@ impl Tracer {
         maps::fill(&mut ebpf, &settings.scope)?;
         // While all maps are there.
         let tls = settings.capture.tls.then(|| Libraries::load(&mut ebpf, &btf, &settings.without));
-        let (ring, counters) = maps::take(&mut ebpf)?;
+        let maps = maps::take(&mut ebpf)?;
         let mut hooks = attach::all(&mut ebpf, &btf, settings);
         let mut libraries = None;
         if let Some(loaded) = tls {
@@ -74,7 +75,7 @@ impl Tracer {
             });
             hooks.0.push(("tls", hooked.map_or_else(HookState::Off, HookState::On)));
         }
-        Ok(Tracer { libraries, ebpf, ring, counters, hooks, seen: 0 })
+        Ok(Tracer { libraries, ebpf, maps, hooks, seen: 0 })
     }
 
     /// How the hooks are.
@@ -86,7 +87,7 @@ impl Tracer {
     pub fn read(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut n = 0;
         while n < max
-            && let Some(record) = self.ring.next()
+            && let Some(record) = self.maps.ring.next()
         {
             each(&record);
             n += 1;
@@ -113,10 +114,19 @@ impl Tracer {
         Ok(new)
     }
 
+    /// Tells the programs that no process of a group ([`Owner::group`](super::records::Owner::group)) is wanted. They
+    /// remember the 16,384 that were heard of last.
+    ///
+    /// # Errors
+    /// What the kernel said. Then the group's events go on coming, and it can be told again.
+    pub fn leave_out(&mut self, group: u64) -> Result<(), String> {
+        self.maps.foreign_groups.insert(group, 1, 0).map_err(|e| e.to_string())
+    }
+
     /// What the programs counted.
     pub fn counts(&self) -> KernelCounts {
         let sum = |index: u32| {
-            let values = self.counters.get(&index, 0);
+            let values = self.maps.counters.get(&index, 0);
             values.map_or(0, |values| values.iter().sum())
         };
         KernelCounts {
@@ -126,6 +136,7 @@ impl Tracer {
             unreadable: sum(3),
             untracked: sum(4),
             unlinked: sum(5),
+            left_out: sum(7),
         }
     }
 }
@@ -152,14 +163,17 @@ fn load(settings: &Settings) -> Result<(Ebpf, Btf), LoadError> {
     let bit = |wanted: bool, bit: u32| if wanted { bit } else { 0 };
     let want = bit(capture.tcp, 1) | bit(capture.http, 2) | bit(capture.tls, 4) | bit(capture.stdio, 8);
     let scope = maps::scope_bits(&settings.scope);
+    let cgroups_v1 = u32::from(maps::cgroups_v1());
     let (namespace, inner) = maps::own_identity()?;
     let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global("want", &want, true)
         .override_global("scope", &scope, true)
+        .override_global("cgroups_v1", &cgroups_v1, true)
         .override_global("self_pid_namespace", &namespace, true)
         .override_global("self_pid_inner", &inner, true)
         .map_max_entries("ring", settings.ring_bytes)
+        .map_max_entries("foreign_groups", maps::foreign_groups(&settings.scope))
         .load(OBJECT)
         .map_err(|e| LoadError::of(&e))?;
     Ok((ebpf, btf))
