@@ -81,7 +81,8 @@ impl fmt::Display for Libraries {
     }
 }
 
-/// Removing a hook waits until no CPU is in it any more. All of them wait at the same time.
+/// Removing a hook waits until no CPU is in it any more. All of them wait at the same time; those of perf only as far as
+/// the kernel's lock lets them.
 impl Drop for Libraries {
     fn drop(&mut self) {
         let share = self.links.len().div_ceil(UNHOOKING_THREADS_MAX).max(1);
