@@ -38,6 +38,7 @@ static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (
 static __u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
 static long (*bpf_ringbuf_output)(void *ring, void *data, __u64 size, __u64 flags) = (void *)130;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static __u64 (*bpf_get_attach_cookie)(void *ctx) = (void *)174;
 static long (*bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
 static long (*bpf_loop)(__u32 turns, void *callback, void *with, __u64 flags) = (void *)181;
 
@@ -55,6 +56,9 @@ static long (*bpf_loop)(__u32 turns, void *callback, void *with, __u64 flags) = 
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* The size of a member in the running kernel. */
+#define SIZE(pointer, member) __builtin_preserve_field_info((pointer)->member, 1)
 
 /* A length the verifier can see is bounded, without the compiler undoing it. */
 #define BARRIER(x) asm volatile("" : "+r"(x))

@@ -53,7 +53,7 @@ INLINE void connected(struct sock *sk, __u64 now)
 	connection->tuple.role = ROLE_CLIENT;
 	connection->connecting = 0;
 	decide(connection);
-	if (!connection->ignored && (want & WANT_TCP))
+	if (!is_ignored(connection) && (want & WANT_TCP))
 		tell(connection, sk, CONNECTION_OPENED, 0, now);
 }
 
@@ -94,7 +94,7 @@ INLINE void accepted(struct sock *sk)
 	current_owner(&connection->owner);
 	if (!connection->ignored)
 		decide(connection);
-	if (!connection->ignored && (want & WANT_TCP))
+	if (!is_ignored(connection) && (want & WANT_TCP))
 		tell(connection, sk, CONNECTION_ACCEPTED, 0, bpf_ktime_get_ns());
 }
 
@@ -108,13 +108,15 @@ INLINE void closed(struct sock *sk, __u64 now)
 		forget_own(connection);
 	} else if (connection->connecting) {
 		decide(connection);
-		if (!connection->ignored && (want & WANT_TCP))
+		if (!is_ignored(connection) && (want & WANT_TCP))
 			tell(connection, sk, CONNECTION_FAILED, READ(sk, sk_err), now);
 	} else {
 		/* One that nobody accepted is its listener's, if that is in scope. */
 		if (!connection->owned && connection->owner.out_of_scope)
 			connection->ignored = 1;
-		if (!connection->ignored && ((want & WANT_TCP) || connection->announced))
+		/* User space forgets what it was told of when it ends. */
+		if (!connection->ignored &&
+		    (connection->announced || ((want & WANT_TCP) && !is_ignored(connection))))
 			tell(connection, sk, CONNECTION_CLOSED, READ(sk, sk_err), now);
 	}
 	bpf_map_delete_elem(&connections, &key);

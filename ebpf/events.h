@@ -36,7 +36,7 @@ struct owner {
 	__u32 pid_namespace;
 	__u32 out_of_scope; /* decided while the process itself is at work: its cgroups are not known later */
 	char comm[16];
-	__u64 reserved;
+	__u64 group; /* its cgroups in all hierarchies as one number; 0 if containers are not looked at */
 };
 
 /* 40 bytes. IPv4 addresses are in the first four bytes. Ports in host order. */

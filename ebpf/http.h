@@ -64,11 +64,11 @@ INLINE void moved_on_socket(struct sock *sk, __s64 ret, int flags, int direction
 	/* weir's end of it may have been seen after the other. */
 	if ((connection->flags & CONNECTION_BEFORE) && !connection->ignored)
 		connection->ignored = is_own_peer(&connection->tuple);
-	if (connection->ignored || connection->protocol == PROTOCOL_OTHER || connection->protocol == PROTOCOL_HTTP2)
+	if (is_ignored(connection) || connection->protocol == PROTOCOL_OTHER || connection->protocol == PROTOCOL_HTTP2)
 		return;
 	if (!connection->owned) {
 		accepted(sk);
-		if (connection->ignored)
+		if (is_ignored(connection))
 			return;
 	}
 	if (connection->protocol == PROTOCOL_TLS) {

@@ -117,7 +117,7 @@ INLINE int ssl_return(__s64 ret)
 		count(COUNT_UNLINKED);
 		return 0;
 	}
-	if (connection->ignored || connection->protocol_tls == PROTOCOL_OTHER ||
+	if (is_ignored(connection) || connection->protocol_tls == PROTOCOL_OTHER ||
 	    connection->protocol_tls == PROTOCOL_HTTP2)
 		return 0;
 	struct data_slot *slot = take_slot();
@@ -155,19 +155,17 @@ INLINE void ssl_arguments(struct pt_regs *regs, __u64 *ssl, __u64 *buffer, __u64
 #endif
 }
 
-#define SSL_ENTRY(name, direction, ex)                                                                         \
-	SEC("uprobe")                                                                                          \
-	int name(struct pt_regs *regs)                                                                         \
-	{                                                                                                      \
-		__u64 ssl, buffer, fourth;                                                                     \
-		ssl_arguments(regs, &ssl, &buffer, &fourth);                                                   \
-		return ssl_entry(ssl, buffer, (ex) ? fourth : 0, direction);                                   \
-	}
+/* Which of the functions this is, as src/trace/kernel/libraries.rs hooks them. */
+enum ssl_cookie { SSL_COOKIE_SENT = 1, SSL_COOKIE_EX = 2 };
 
-SSL_ENTRY(ssl_read_enter, DIRECTION_RECEIVED, 0)
-SSL_ENTRY(ssl_read_ex_enter, DIRECTION_RECEIVED, 1)
-SSL_ENTRY(ssl_write_enter, DIRECTION_SENT, 0)
-SSL_ENTRY(ssl_write_ex_enter, DIRECTION_SENT, 1)
+SEC("uprobe")
+int ssl_enter(struct pt_regs *regs)
+{
+	__u64 ssl, buffer, fourth, cookie = bpf_get_attach_cookie(regs);
+	ssl_arguments(regs, &ssl, &buffer, &fourth);
+	return ssl_entry(ssl, buffer, (cookie & SSL_COOKIE_EX) ? fourth : 0,
+			 (cookie & SSL_COOKIE_SENT) ? DIRECTION_SENT : DIRECTION_RECEIVED);
+}
 
 SEC("uretprobe")
 int ssl_exit(struct pt_regs *regs)

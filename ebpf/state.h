@@ -9,16 +9,18 @@
 /* Settings, filled in before the programs are loaded. */
 const volatile __u32 want = 0;
 const volatile __u32 scope = 0;
+const volatile __u32 cgroups_v1 = 0; /* there are hierarchies beside the unified one */
 const volatile __u32 self_pid_namespace = 0;
 const volatile __u32 self_pid_inner = 0;
 
 enum want_bits { WANT_TCP = 1, WANT_HTTP = 2, WANT_TLS = 4, WANT_STDIO = 8 };
-enum scope_bits { SCOPE_PID = 1, SCOPE_COMM = 2, SCOPE_PORT = 4, SCOPE_CGROUP = 8, SCOPE_PEERS = 16 };
+enum scope_bits { SCOPE_PID = 1, SCOPE_COMM = 2, SCOPE_PORT = 4, SCOPE_CGROUP = 8, SCOPE_PEERS = 16,
+		  SCOPE_CONTAINER = 32 };
 
 enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
 enum { PF_IO_WORKER = 0x10, PF_KTHREAD = 0x200000 };
-enum { CGROUP_LEVELS_MAX = 8 };
+enum { CGROUP_LEVELS_MAX = 8, SUBSYSTEMS_MAX = 16 };
 
 enum protocol { PROTOCOL_UNKNOWN = 0, PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_TLS, PROTOCOL_OTHER };
 
@@ -37,7 +39,8 @@ struct connection {
 	__u8 protocol_tls; /* of the plain text inside TLS */
 	__u8 misses;	   /* calls that began like no known protocol */
 	__u8 connect;	   /* the last request was CONNECT: what follows its answer is another protocol */
-	__u8 pad[7];
+	__u8 left_out;	   /* its container turned out to be out of scope */
+	__u8 pad[6];
 };
 
 struct {
@@ -120,6 +123,15 @@ struct {
 	TYPE(value, __u8);
 } scope_cgroups SEC(".maps");
 
+/* Groups, as in struct owner, whose container is known to be out of scope. User space decides when the first event of
+ * a group comes; what is not in here passes. Groups are not used again, so what is old does no harm. */
+struct {
+	UINT(type, MAP_LRU_HASH);
+	UINT(max_entries, 16384);
+	TYPE(key, __u64);
+	TYPE(value, __u8);
+} foreign_groups SEC(".maps");
+
 struct {
 	UINT(type, MAP_RINGBUF);
 	UINT(max_entries, 8388608);
@@ -133,6 +145,7 @@ enum counter {
 	COUNT_UNTRACKED = 4,  /* connections beyond the size of the map */
 	COUNT_UNLINKED = 5,   /* plain text of TLS whose connection is not known */
 	COUNT_IDS = 6,
+	COUNT_LEFT_OUT = 7,   /* connections and captured calls of containers out of scope */
 	COUNTERS = 8,
 };
 
@@ -205,6 +218,39 @@ INLINE int owner_in_scope(struct owner *owner)
 	return 1;
 }
 
+/* All cgroups of a process as one number. Where version 1 is in use, the unified group alone does not tell which
+ * container it is: runtimes may leave all of them in one. */
+INLINE __u64 group_of(struct task_struct *task, __u64 unified)
+{
+	__u64 group = unified;
+	if (!(scope & SCOPE_CONTAINER))
+		return 0;
+	if (!cgroups_v1)
+		return group;
+	struct css_set *set = READ(task, cgroups);
+	void *states = __builtin_preserve_access_index(&set->subsys);
+	__u32 size = SIZE(set, subsys);
+	for (__u32 i = 0; i < SUBSYSTEMS_MAX; i++) {
+		struct cgroup_subsys_state *state = 0;
+		if (i * sizeof(state) >= size)
+			break;
+		bpf_probe_read_kernel(&state, sizeof(state), states + i * sizeof(state));
+		struct cgroup *cgroup = READ(state, cgroup);
+		struct kernfs_node *node = READ(cgroup, kn);
+		group = (group ^ READ(node, id)) * 0x9e3779b97f4a7c15;
+		group ^= group >> 32;
+	}
+	return group;
+}
+
+INLINE int is_foreign(const struct owner *owner)
+{
+	__u64 group = owner->group;
+	if (!(scope & SCOPE_CONTAINER) || !group)
+		return 0;
+	return !!bpf_map_lookup_elem(&foreign_groups, &group);
+}
+
 INLINE void current_owner(struct owner *owner)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -218,7 +264,7 @@ INLINE void current_owner(struct owner *owner)
 	owner->uid = bpf_get_current_uid_gid();
 	owner->cgroup = bpf_get_current_cgroup_id();
 	owner->started_ns = READ(leader, start_time);
-	owner->reserved = 0;
+	owner->group = group_of(task, owner->cgroup);
 	bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), __builtin_preserve_access_index(&leader->comm));
 	__u64 level = READ(pid, level) & 31;
 	struct upid *numbers = __builtin_preserve_access_index(&pid->numbers[0]);
@@ -339,6 +385,18 @@ INLINE void decide(struct connection *connection)
 	}
 	connection->ignored = is_own_peer(&connection->tuple) || peer_excluded(&connection->tuple) ||
 			      connection->owner.out_of_scope || !port_in_scope(&connection->tuple);
+}
+
+/* Whether it is not looked at, as far as is known by now. */
+INLINE int is_ignored(struct connection *connection)
+{
+	if (connection->ignored || connection->left_out)
+		return 1;
+	if (!is_foreign(&connection->owner))
+		return 0;
+	connection->left_out = 1;
+	count(COUNT_LEFT_OUT);
+	return 1;
 }
 
 INLINE void tell(struct connection *connection, struct sock *sk, __u8 event, __u32 error, __u64 now)

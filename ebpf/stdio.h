@@ -105,8 +105,11 @@ INLINE void written(struct pt_regs *regs, __s64 ret)
 	if (!slot)
 		return;
 	current_owner(&slot->record.owner);
-	if (!is_self(&slot->record.owner) && !slot->record.owner.out_of_scope &&
-	    buffers_of(&buffers, &call, 1, ret)) {
+	if (is_self(&slot->record.owner) || slot->record.owner.out_of_scope) {
+		/* Nobody asked for it. */
+	} else if (is_foreign(&slot->record.owner)) {
+		count(COUNT_LEFT_OUT);
+	} else if (buffers_of(&buffers, &call, 1, ret)) {
 		slot->record.fd = call.fd;
 		slot->record.total = ret;
 		struct progress progress = { .slot = slot, .buffers = buffers, .left = ret };

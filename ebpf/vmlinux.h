@@ -112,12 +112,29 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[16]; /* how many there are is asked of the kernel */
+};
+
 struct task_struct {
 	unsigned int flags;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	__u64 start_time;
 	struct files_struct *files;
+	struct css_set *cgroups;
 	char comm[16];
 };
 

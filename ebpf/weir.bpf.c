@@ -12,6 +12,7 @@ _Static_assert(sizeof(struct connection_record) == 184 && sizeof(struct data_rec
 _Static_assert(sizeof(struct output_record) == 104, "records");
 AT(owner, pid_namespace, 32);
 AT(owner, comm, 40);
+AT(owner, group, 56);
 AT(tuple, local_port, 32);
 AT(tuple, role, 38);
 AT(connection_record, owner, 32);

@@ -105,7 +105,7 @@ impl Component for EbpfSource {
         }
         let scope = scope(&options, cx)?;
         let is_open = scope.pids.is_empty() && scope.comms.is_empty() && scope.cgroups.is_empty();
-        if capture.stdio && is_open && options.scope.container.is_empty() {
+        if capture.stdio && is_open && scope.containers.is_empty() {
             cx.error("capture", "\"stdio\" of every process would be too much")
                 .hint("say whose with `scope`: pid, comm, cgroup or container");
             return None;
@@ -114,7 +114,6 @@ impl Component for EbpfSource {
         let origin = Arc::new(Origin::new(&cx.site.id(), Self::NAME));
         Some(EbpfSource(Tracing {
             settings: Settings { capture, scope, ring_bytes, without: Vec::new() },
-            containers: options.scope.container,
             query: options.query_strings,
             optional: options.optional,
             line_max: options.max_line_size.as_usize(),
@@ -153,6 +152,7 @@ fn scope(options: &EbpfOptions, cx: &mut BuildCx<'_>) -> Option<Scope> {
         comms: listed.comm.clone(),
         ports: listed.port.clone(),
         cgroups: listed.cgroup.iter().map(PathBuf::from).collect(),
+        containers: listed.container.clone(),
         excluded,
     })
 }

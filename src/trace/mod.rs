@@ -13,3 +13,4 @@ pub mod process;
 pub mod records;
 pub mod row;
 pub mod settings;
+pub mod symbols;

@@ -164,6 +164,7 @@ mod tests {
                 started_ns: 0,
                 pid_namespace: 0,
                 comm: [0; 16],
+                group: 0,
             };
             let head = Head { cpu: 0, sequence: 0, time_ns: 0 };
             let total = u32::try_from(bytes.len()).unwrap();

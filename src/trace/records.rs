@@ -34,6 +34,8 @@ pub struct Owner {
     pub pid_namespace: u32,
     /// Name of the main thread, padded with zeros.
     pub comm: [u8; 16],
+    /// Its cgroups in all hierarchies as one number; 0 if it is not known.
+    pub group: u64,
 }
 
 /// The ends of a connection.
@@ -196,6 +198,17 @@ impl<'a> Record<'a> {
     }
 }
 
+impl Record<'_> {
+    /// Whose it is, if it says so itself.
+    pub fn owner(&self) -> Option<&Owner> {
+        match self {
+            Record::Connection(record) => Some(&record.owner),
+            Record::Output(record) => Some(&record.owner),
+            Record::Data(_) => None,
+        }
+    }
+}
+
 fn connection(at: &Fields<'_>, head: Head) -> Result<ConnectionRecord, Malformed> {
     if at.0.len() < 184 {
         return Err(Malformed::Short);
@@ -266,6 +279,7 @@ fn owner(at: &Fields<'_>, start: usize) -> Result<Owner, Malformed> {
         started_ns: at.u64(start + 24)?,
         pid_namespace: at.u32(start + 32)?,
         comm: at.array(start + 40)?,
+        group: at.u64(start + 56)?,
     })
 }
 

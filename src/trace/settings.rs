@@ -57,8 +57,19 @@ pub struct Scope {
     pub ports: Vec<u16>,
     /// Directories of cgroups in the unified hierarchy; those below them count, too.
     pub cgroups: Vec<PathBuf>,
+    /// Containers, by their ids or the beginnings of them. The kernel does not know these: it is told which groups of
+    /// processes are foreign when their first events come.
+    pub containers: Vec<String>,
     /// Peers that are left out.
     pub excluded: Vec<Peer>,
+}
+
+impl Scope {
+    /// Whether processes of a container, or of none, are wanted.
+    pub fn wants_container(&self, id: Option<&str>) -> bool {
+        self.containers.is_empty()
+            || id.is_some_and(|id| self.containers.iter().any(|wanted| id.starts_with(wanted.as_str())))
+    }
 }
 
 /// The settings of a tracing.
@@ -70,7 +81,7 @@ pub struct Settings {
     pub scope: Scope,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// Programs to do without, as on a kernel that lacks what they hook.
+    /// Programs to do without, as on a kernel that lacks what they hook; `uprobe_multi` is the better way to hook TLS.
     pub without: Vec<&'static str>,
 }
 
@@ -80,8 +91,6 @@ pub struct Settings {
 pub struct Tracing {
     /// What is captured of whom.
     pub settings: Settings,
-    /// Containers, by their ids or the beginnings of them; all if there are none.
-    pub containers: Vec<String>,
     /// Whether the queries of requests are told.
     pub query: bool,
     /// Whether it goes on without what is not possible.
@@ -148,6 +157,8 @@ pub struct KernelCounts {
     pub untracked: u64,
     /// Plain text of TLS whose connection is not known.
     pub unlinked: u64,
+    /// Connections and captured calls of containers that are not in the scope.
+    pub left_out: u64,
 }
 
 #[cfg(test)]
@@ -165,6 +176,18 @@ mod tests {
         for bad in ["", ":", ":0", "localhost:80", "10.0.0.1:0", "10.0.0", "80"] {
             assert!(Peer::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn containers_by_the_beginnings_of_their_ids() {
+        let scope = |ids: &[&str]| Scope {
+            containers: ids.iter().map(|id| (*id).into()).collect(),
+            ..Scope::default()
+        };
+        assert!(scope(&[]).wants_container(None) && scope(&[]).wants_container(Some("abc")));
+        let two = scope(&["abc123", "def"]);
+        assert!(two.wants_container(Some("abc12345")) && two.wants_container(Some("def")));
+        assert!(!two.wants_container(Some("abc12")) && !two.wants_container(None));
     }
 
     #[test]

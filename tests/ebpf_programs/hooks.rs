@@ -10,7 +10,7 @@ use logweir::trace::kernel::Tracer;
 use logweir::trace::records::Record;
 use logweir::trace::settings::{Capture, Scope, Settings};
 
-use crate::programs::{Program, possible, skip};
+use crate::programs::{self, Program, certificate, curl, possible, skip, tls_alone};
 
 /// A tracing of one process that has to do without some programs.
 fn tracer(capture: Capture, program: &Program, without: &[&'static str]) -> Tracer {
@@ -51,6 +51,49 @@ fn older_kernels_are_served_by_system_calls() {
     program.go_on();
     program.wait_for("done");
     assert_eq!(whole(&told(&mut tracer)), 40);
+}
+
+/// Kernels before 6.6 hook one function after the other, newer ones those of a library at once: both tell the same, of
+/// the library's older functions (curl) and of the newer ones (python).
+#[test]
+fn tls_is_hooked_at_once_or_one_by_one() {
+    let Some(place) = possible("tls, both ways") else { return };
+    let _alone = tls_alone();
+    let pem = certificate(&place);
+    let client = "import ssl, sys, urllib.request\n\
+        urllib.request.urlopen(sys.argv[1], context=ssl._create_unverified_context()).read()";
+    for (without, way) in [(&[][..], "tls=on(uprobe_multi, "), (&["uprobe_multi"], "tls=on(uprobe, ")] {
+        let server = Program::start(&["server.py", &pem]);
+        let capture = Capture { tls: true, ..Capture::default() };
+        let scope = Scope { ports: vec![server.port], ..Scope::default() };
+        let settings = Settings { capture, scope, ring_bytes: 1 << 20, without: without.to_vec() };
+        let mut tracer = Tracer::start(&settings).unwrap();
+        let hooks = tracer.hooks().to_string();
+        if !hooks.contains(way) {
+            assert!(without.is_empty() && hooks.contains("tls=on(uprobe, "), "{hooks}");
+            skip("tls at once", "the kernel has no uprobe_multi");
+            continue;
+        }
+        let url = format!("https://127.0.0.1:{}", server.port);
+        curl(&["-k", &format!("{url}/curl"), &format!("{url}/again")]);
+        programs::python(&["-c", client, &format!("{url}/python")]);
+        let mut seen = Vec::new();
+        for event in told(&mut tracer) {
+            if let TraceEvent::Exchange(exchange) = event {
+                let request = &exchange.request;
+                assert!(request.tls && !request.connection_inferred, "{way} {exchange:?}");
+                seen.push((request.path.clone(), request.connection.role.as_str(), exchange.status));
+            }
+        }
+        seen.sort();
+        let both = |path: &str| ["client", "server"].map(|role| (path.into(), role, Some(200)));
+        assert_eq!(seen, ["/again", "/curl", "/python"].map(both).concat(), "{way}");
+        let start = logweir::base::clock::now();
+        drop(tracer);
+        let took = start.elapsed();
+        println!("{hooks}: unhooked in {took:?}");
+        assert!(!without.is_empty() || took.as_secs_f64() < 2.0, "{took:?}");
+    }
 }
 
 /// Who accepts is known by the function, by the first use of the connection, and by the end of the call.

@@ -112,6 +112,16 @@ impl Pairing {
         self.counts
     }
 
+    /// Where `/proc` tells nothing any more, cgroups are asked for by their ids.
+    pub fn find_cgroups_by_id(&mut self, by_id: fn(u64) -> Option<String>) {
+        self.processes.find_cgroups_by_id(by_id);
+    }
+
+    /// The processes that records named.
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
     /// Bytes of memory that wait for the rest of a head, or for a response: 64 MiB at most.
     pub fn held(&self) -> usize {
         self.held

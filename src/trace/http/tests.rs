@@ -125,6 +125,7 @@ const OWNER: Owner = Owner {
     started_ns: 1,
     pid_namespace: 1,
     comm: *b"server\0\0\0\0\0\0\0\0\0\0",
+    group: 0,
 };
 
 impl Talk {

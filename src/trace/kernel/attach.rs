@@ -3,6 +3,7 @@
 use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint, UProbe};
 use aya::{Btf, Ebpf};
 
+use super::uprobe_multi::UprobeMulti;
 use super::why;
 use crate::trace::settings::{HookState, Hooks, Settings};
 
@@ -59,9 +60,6 @@ const ACCEPT: &[&[&str]] = &[&["conn_accept"]];
 const FIRST_USE: &[&[&str]] = &[&["conn_sent", "conn_received"], &["conn_accept_call"]];
 const HTTP: &[&[&str]] = &[&["http_sent", "http_received"], &["http_call"], &["http_call_classic"]];
 const STDIO: &[&[&str]] = &[&["stdio_written"], &["stdio_written_classic"]];
-const TLS: &[&str] =
-    &["ssl_read_enter", "ssl_read_ex_enter", "ssl_write_enter", "ssl_write_ex_enter", "ssl_exit"];
-
 /// Hooks what the settings ask for, TLS excepted.
 pub(super) fn all(ebpf: &mut Ebpf, btf: &Btf, settings: &Settings) -> Hooks {
     let capture = settings.capture;
@@ -88,17 +86,15 @@ pub(super) fn all(ebpf: &mut Ebpf, btf: &Btf, settings: &Settings) -> Hooks {
     hooks
 }
 
-/// Loads the programs for TLS; they are hooked library by library.
-pub(super) fn load_tls(ebpf: &mut Ebpf) -> Result<(), String> {
-    TLS.iter().try_for_each(|name| {
-        let uprobe: &mut UProbe = program(ebpf, name)?;
-        uprobe.load().map_err(|e| why::of_program(&e, false))
-    })
-}
-
 /// Loads one program and hooks nothing.
 pub(super) fn load_alone(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), String> {
-    load(ebpf, btf, name).map_err(|e| why::of_program(&e, true))
+    load(ebpf, btf, name).map_err(|e| why::of_program(&e, true))?;
+    // These are loaded in either of two ways.
+    if let Some(Way::User) = way_of(name) {
+        let both = UprobeMulti::load(ebpf, btf, [name, name]);
+        both.map_err(|e| format!("as uprobe_multi: {}", why::of_program(&e, true)))?;
+    }
+    Ok(())
 }
 
 /// A program by its name and kind.

@@ -17,6 +17,18 @@ pub(super) fn scope_bits(scope: &Scope) -> u32 {
         | bit(scope.ports.is_empty(), 4)
         | bit(scope.cgroups.is_empty(), 8)
         | bit(scope.excluded.is_empty(), 16)
+        | bit(scope.containers.is_empty(), 32)
+}
+
+/// Entries of the map of foreign groups: as it is defined if containers are looked at, else next to none.
+pub(super) fn foreign_groups(scope: &Scope) -> u32 {
+    if scope.containers.is_empty() { 64 } else { 16_384 }
+}
+
+/// Whether processes are in more hierarchies of cgroups than the unified one; to be safe, if that cannot be read.
+pub(super) fn cgroups_v1() -> bool {
+    let text = std::fs::read_to_string("/proc/self/cgroup");
+    text.map_or(true, |text| text.lines().any(|line| !line.starts_with("0::")))
 }
 
 /// This process's pid namespace and its number in there.
@@ -64,12 +76,23 @@ pub(super) fn fill(ebpf: &mut Ebpf, scope: &Scope) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Takes the maps that are read: the ring and the counters.
-pub(super) fn take(ebpf: &mut Ebpf) -> Result<(RingBuf<MapData>, PerCpuArray<MapData, u64>), LoadError> {
+/// The maps that are used while the programs run.
+pub(super) struct Maps {
+    pub ring: RingBuf<MapData>,
+    pub counters: PerCpuArray<MapData, u64>,
+    pub foreign_groups: HashMap<MapData, u64, u8>,
+}
+
+/// Takes these maps; the programs keep theirs.
+pub(super) fn take(ebpf: &mut Ebpf) -> Result<Maps, LoadError> {
     let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| missing(name));
-    let (ring, counters) = (map("ring")?, map("counters")?);
-    let of = |e: MapError| LoadError::other(format!("the ring buffer: {e}"));
-    Ok((RingBuf::try_from(ring).map_err(of)?, PerCpuArray::try_from(counters).map_err(of)?))
+    let (ring, counters, foreign) = (map("ring")?, map("counters")?, map("foreign_groups")?);
+    let of = |e: MapError| LoadError::other(format!("the maps: {e}"));
+    Ok(Maps {
+        ring: RingBuf::try_from(ring).map_err(of)?,
+        counters: PerCpuArray::try_from(counters).map_err(of)?,
+        foreign_groups: HashMap::try_from(foreign).map_err(of)?,
+    })
 }
 
 fn hash<'a, K: aya::Pod>(

@@ -2,15 +2,18 @@
 //! is undone when the [`Tracer`] is dropped.
 
 mod attach;
+mod cgroup_path;
 mod libraries;
 mod maps;
 mod session;
+mod uprobe_multi;
 mod why;
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
 
+pub use self::cgroup_path::cgroup_path;
 use self::libraries::Libraries;
+use self::maps::Maps;
 pub use self::why::LoadError;
 use super::settings::{HookState, Hooks, KernelCounts, Settings};
 
@@ -29,10 +32,7 @@ pub const PROGRAMS: &[&str] = &[
     "http_received",
     "http_call",
     "http_call_classic",
-    "ssl_read_enter",
-    "ssl_read_ex_enter",
-    "ssl_write_enter",
-    "ssl_write_ex_enter",
+    "ssl_enter",
     "ssl_exit",
     "stdio_written",
     "stdio_written_classic",
@@ -41,10 +41,9 @@ pub const PROGRAMS: &[&str] = &[
 /// See the module.
 pub struct Tracer {
     /// Before the programs, so that all hooks are removed at the same time.
-    libraries: Libraries,
+    libraries: Option<Libraries>,
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
-    counters: PerCpuArray<MapData, u64>,
+    maps: Maps,
     hooks: Hooks,
     /// Records read.
     seen: u64,
@@ -64,26 +63,19 @@ impl Tracer {
     pub fn start(settings: &Settings) -> Result<Tracer, LoadError> {
         let (mut ebpf, btf) = load(settings)?;
         maps::fill(&mut ebpf, &settings.scope)?;
-        let (ring, counters) = maps::take(&mut ebpf)?;
-        let mut tracer = Tracer {
-            ebpf,
-            ring,
-            counters,
-            hooks: Hooks::default(),
-            libraries: Libraries::default(),
-            seen: 0,
-        };
-        tracer.hooks = attach::all(&mut tracer.ebpf, &btf, settings);
-        if settings.capture.tls {
-            let state = attach::load_tls(&mut tracer.ebpf);
-            let state = state.map(|()| tracer.libraries.scan(&mut tracer.ebpf, &settings.scope));
-            let state = match state {
-                Ok(Ok(_)) => HookState::On(tracer.libraries.to_string()),
-                Ok(Err(why)) | Err(why) => HookState::Off(why),
-            };
-            tracer.hooks.0.push(("tls", state));
+        // While all maps are there.
+        let tls = settings.capture.tls.then(|| Libraries::load(&mut ebpf, &btf, &settings.without));
+        let maps = maps::take(&mut ebpf)?;
+        let mut hooks = attach::all(&mut ebpf, &btf, settings);
+        let mut libraries = None;
+        if let Some(loaded) = tls {
+            let hooked = loaded.and_then(|mut loaded| {
+                loaded.scan(&mut ebpf, &settings.scope)?;
+                Ok(libraries.insert(loaded).to_string())
+            });
+            hooks.0.push(("tls", hooked.map_or_else(HookState::Off, HookState::On)));
         }
-        Ok(tracer)
+        Ok(Tracer { libraries, ebpf, maps, hooks, seen: 0 })
     }
 
     /// How the hooks are.
@@ -95,7 +87,7 @@ impl Tracer {
     pub fn read(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut n = 0;
         while n < max
-            && let Some(record) = self.ring.next()
+            && let Some(record) = self.maps.ring.next()
         {
             each(&record);
             n += 1;
@@ -114,20 +106,27 @@ impl Tracer {
     /// # Errors
     /// Why nothing can be hooked any more.
     pub fn find_libraries(&mut self, settings: &Settings) -> Result<usize, String> {
-        if !matches!(self.hooks.state("tls"), Some(HookState::On(_))) {
-            return Ok(0);
-        }
-        let new = self.libraries.scan(&mut self.ebpf, &settings.scope)?;
+        let Some(libraries) = &mut self.libraries else { return Ok(0) };
+        let new = libraries.scan(&mut self.ebpf, &settings.scope)?;
         if let Some((_, state)) = self.hooks.0.iter_mut().find(|(name, _)| *name == "tls") {
-            *state = HookState::On(self.libraries.to_string());
+            *state = HookState::On(libraries.to_string());
         }
         Ok(new)
+    }
+
+    /// Tells the programs that no process of a group ([`Owner::group`](super::records::Owner::group)) is wanted. They
+    /// remember the 16,384 that were heard of last.
+    ///
+    /// # Errors
+    /// What the kernel said. Then the group's events go on coming, and it can be told again.
+    pub fn leave_out(&mut self, group: u64) -> Result<(), String> {
+        self.maps.foreign_groups.insert(group, 1, 0).map_err(|e| e.to_string())
     }
 
     /// What the programs counted.
     pub fn counts(&self) -> KernelCounts {
         let sum = |index: u32| {
-            let values = self.counters.get(&index, 0);
+            let values = self.maps.counters.get(&index, 0);
             values.map_or(0, |values| values.iter().sum())
         };
         KernelCounts {
@@ -137,6 +136,7 @@ impl Tracer {
             unreadable: sum(3),
             untracked: sum(4),
             unlinked: sum(5),
+            left_out: sum(7),
         }
     }
 }
@@ -163,14 +163,17 @@ fn load(settings: &Settings) -> Result<(Ebpf, Btf), LoadError> {
     let bit = |wanted: bool, bit: u32| if wanted { bit } else { 0 };
     let want = bit(capture.tcp, 1) | bit(capture.http, 2) | bit(capture.tls, 4) | bit(capture.stdio, 8);
     let scope = maps::scope_bits(&settings.scope);
+    let cgroups_v1 = u32::from(maps::cgroups_v1());
     let (namespace, inner) = maps::own_identity()?;
     let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global("want", &want, true)
         .override_global("scope", &scope, true)
+        .override_global("cgroups_v1", &cgroups_v1, true)
         .override_global("self_pid_namespace", &namespace, true)
         .override_global("self_pid_inner", &inner, true)
         .map_max_entries("ring", settings.ring_bytes)
+        .map_max_entries("foreign_groups", maps::foreign_groups(&settings.scope))
         .load(OBJECT)
         .map_err(|e| LoadError::of(&e))?;
     Ok((ebpf, btf))

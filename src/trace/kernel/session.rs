@@ -1,6 +1,7 @@
 //! A tracing as a source runs it: reading the ring by polls, pairing, handing rows over, counting what was dropped. The
 //! kernel never waits for it: while the pipeline is full, the ring fills, and the programs count.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::flow::{Fault, Outlet, Reason, TaskCx};
 use crate::trace::activity::Activity;
 use crate::trace::event::{Process, TraceEvent};
 use crate::trace::http::pairing::{Pairing, PairingCounts, Wanted};
-use crate::trace::kernel::Tracer;
+use crate::trace::kernel::{Tracer, cgroup_path};
 use crate::trace::records::Record;
 use crate::trace::row;
 use crate::trace::settings::{KernelCounts, Tracing};
@@ -45,7 +46,8 @@ impl Tracing {
             return Ok(());
         };
         let wanted = Wanted { tcp: self.settings.capture.tcp, query: self.query };
-        let pairing = Pairing::new(wanted, std::path::Path::new("/proc"), self.line_max);
+        let mut pairing = Pairing::new(wanted, std::path::Path::new("/proc"), self.line_max);
+        pairing.find_cgroups_by_id(cgroup_path::cgroup_path);
         let mut work = Work {
             source: self,
             tracer,
@@ -114,11 +116,26 @@ impl Work<'_> {
         let wall = clock::unix_nanos();
         let monotonic = monotonic_ns();
         self.pairing.set_wall_offset(wall.saturating_sub(i64::try_from(monotonic).unwrap_or(i64::MAX)));
+        let scope = &self.source.settings.scope;
+        let mut foreign = BTreeSet::new();
         let Work { tracer, pairing, events, malformed, .. } = self;
-        tracer.read(RECORDS_MAX, |bytes| match Record::parse(bytes) {
-            Ok(record) => pairing.record(&record, events),
+        let read = tracer.read(RECORDS_MAX, |bytes| match Record::parse(bytes) {
+            Ok(record) => {
+                pairing.record(&record, events);
+                let group = record.owner().filter(|_| !scope.containers.is_empty()).and_then(|owner| {
+                    pairing.processes().foreign_group(owner, |id| scope.wants_container(id))
+                });
+                foreign.extend(group);
+            }
             Err(_) => *malformed += 1,
-        })
+        });
+        // Nothing is remembered here: a group that the kernel forgets is told again when its next event comes.
+        for group in foreign {
+            if let Err(why) = tracer.leave_out(group) {
+                tracing::debug!(group, "a group out of scope goes on being told of: {why}");
+            }
+        }
+        read
     }
 
     /// What is done from time to time.
@@ -154,8 +171,8 @@ impl Work<'_> {
     async fn send(&mut self, out: &Outlet) {
         let mut batch = BatchBuilder::new(self.source.origin.clone());
         for event in self.events.drain(..) {
-            Activity::shared().observe(&event);
             if self.source.is_wanted(&event) {
+                Activity::shared().observe(&event);
                 batch_row(&mut batch, &event);
             }
         }
@@ -175,7 +192,7 @@ impl Work<'_> {
 }
 
 impl Tracing {
-    /// Containers are known by paths that the kernel's programs do not see.
+    /// Containers are known by paths that the kernel's programs do not see; they leave out those that they were told of.
     fn is_wanted(&self, event: &TraceEvent) -> bool {
         let process: &Process = match event {
             TraceEvent::Connection(event) => &event.connection.process,
@@ -183,20 +200,19 @@ impl Tracing {
             TraceEvent::Request(request) => &request.connection.process,
             TraceEvent::Line(line) => &line.process,
         };
-        let id = process.container.as_deref();
-        self.containers.is_empty()
-            || id.is_some_and(|id| self.containers.iter().any(|wanted| id.starts_with(wanted.as_str())))
+        self.settings.scope.wants_container(process.container.as_deref())
     }
 }
 
 /// What is seen and not told, by the names in status and metrics.
-fn untold(kernel: KernelCounts, pairing: PairingCounts) -> [(&'static str, u64); 8] {
+fn untold(kernel: KernelCounts, pairing: PairingCounts) -> [(&'static str, u64); 9] {
     [
         ("records", kernel.tried),
         ("http2_connections", kernel.http2),
         ("unreadable_calls", kernel.unreadable),
         ("untracked_connections", kernel.untracked + pairing.untracked),
         ("unlinked_tls_calls", kernel.unlinked),
+        ("left_out", kernel.left_out),
         ("orphan_records", pairing.orphans),
         ("unpaired_responses", pairing.unpaired),
         ("given_up_conversations", pairing.given_up),
@@ -217,12 +233,9 @@ fn monotonic_ns() -> u64 {
 
 /// The directory of a cgroup that is given by its path from the hierarchy's root.
 fn cgroup_dir(path: &std::path::Path) -> PathBuf {
-    let root = match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        true => "/sys/fs/cgroup",
-        false => "/sys/fs/cgroup/unified",
-    };
+    let root = cgroup_path::root();
     match path.starts_with(root) {
         true => path.to_owned(),
-        false => std::path::Path::new(root).join(path.strip_prefix("/").unwrap_or(path)),
+        false => root.join(path.strip_prefix("/").unwrap_or(path)),
     }
 }

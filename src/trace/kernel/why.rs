@@ -94,6 +94,15 @@ pub(super) fn of_program(error: &ProgramError, whole: bool) -> String {
     }
 }
 
+/// Why a system call failed that hooks something.
+pub(super) fn of_call(call: &str, error: &std::io::Error) -> String {
+    match (is_refusal(error), capability::missing_for_probes(Capabilities::current())) {
+        (true, Some(missing)) => format!("needs {missing}"),
+        (true, None) => "the kernel refuses it".to_owned(),
+        (false, _) => format!("{call}: {error}"),
+    }
+}
+
 fn is_statistics(line: &str) -> bool {
     ["processed ", "verification time", "stack depth", "insns "].iter().any(|start| line.starts_with(start))
 }
