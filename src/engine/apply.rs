@@ -110,7 +110,7 @@ impl<'a> Transaction<'a> {
             // A pipeline whose sources have ended is over; one that is to receive again begins anew.
             let revived = old[at].is_ending() && plan.fed_by != old[at].plan.fed_by;
             if changes.is_empty() && !revived {
-                old[at].plan = plan;
+                old[at].plan = old[at].as_it_can_be(plan, &changes);
             } else if !old[at].is_ending() && old[at].hold() {
                 let next = old[at].next(plan, &changes);
                 let (sinks, sources) = (Vec::new(), Vec::new());

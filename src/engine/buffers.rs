@@ -114,7 +114,7 @@ impl BufferPlan {
         match self {
             BufferPlan::Memory(bounds) => {
                 let front = Queue::new(bounds, meter);
-                Buffer { plan: self, back: front.clone(), front, disk: None }
+                Buffer { back: front.clone(), front, disk: None }
             }
             BufferPlan::Disk(options) => {
                 let (front, disk, inlet) = DiskBuffer::new(options, meter);
@@ -122,7 +122,7 @@ impl BufferPlan {
                 let (status, ended) = (disk.status().clone(), CancellationToken::new());
                 let (control, waiting) = (disk.control().clone(), Mutex::new(Some(disk)));
                 let disk = Arc::new(Stage { waiting, control, status, ended, sink_gone: Mutex::default() });
-                Buffer { plan: self, front, back, disk: Some(disk) }
+                Buffer { front, back, disk: Some(disk) }
             }
         }
     }
@@ -142,8 +142,6 @@ impl BufferPlan {
 /// A buffer that was made; clones share it. It outlives the starts of its sink, and the sinks that hand it over.
 #[derive(Clone)]
 pub(super) struct Buffer {
-    /// How it is.
-    pub(super) plan: BufferPlan,
     /// What sources fill.
     pub(super) front: Arc<Queue>,
     /// What the sink takes from; in memory the same.
@@ -178,6 +176,11 @@ impl Buffer {
             (BufferPlan::Disk(options), Some(disk)) => disk.control.set(*options),
             _ => {}
         }
+    }
+
+    /// Whether it lives in files.
+    pub(super) fn is_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// The state of its files, if it has any.

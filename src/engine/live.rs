@@ -128,14 +128,20 @@ impl Live {
         }
     }
 
-    /// The pipeline as a reload wants it: parts that stay are shared with this one, the others are there and not
-    /// started. This one is not touched.
-    pub(super) fn next(&self, mut plan: PipelinePlan, diff: &PipelineDiff) -> Live {
+    /// The plan of a reload as far as it can be done: what cannot become another kind of buffer stays as it is; the
+    /// report says so.
+    pub(super) fn as_it_can_be(&self, mut plan: PipelinePlan, diff: &PipelineDiff) -> PipelinePlan {
         for (i, sink) in plan.sinks.iter_mut().enumerate() {
-            // What cannot become another kind of buffer stays as it is; the report says so.
-            let before = diff.predecessor(i).map(|from| self.sinks[from].buffer.plan);
+            let before = diff.predecessor(i).map(|from| self.sinks[from].planned.buffer);
             sink.buffer = before.filter(|b| !b.becomes(&sink.buffer)).unwrap_or(sink.buffer);
         }
+        plan
+    }
+
+    /// The pipeline as a reload wants it: parts that stay are shared with this one, the others are there and not
+    /// started. This one is not touched.
+    pub(super) fn next(&self, plan: PipelinePlan, diff: &PipelineDiff) -> Live {
+        let plan = self.as_it_can_be(plan, diff);
         let filters = if diff.filters { wire::chain(&plan.filters) } else { self.filters.clone() };
         let limit = match diff.limit {
             true => plan.rate_limit.as_ref().map(|limit| Arc::new(Mutex::new(wire::rate_limit(limit)))),
@@ -187,7 +193,7 @@ impl Live {
         let cx = ground.context(&planned.site, &meter, &sink.health, &sink.switch.stop);
         // The thread goes on when the sink is exchanged.
         let stage = buffer.start(&TaskCx { shutdown: self.stop.clone(), ..cx.clone() });
-        let (starting, keeps) = (ground.starting.clone(), buffer.plan.is_disk());
+        let (starting, keeps) = (ground.starting.clone(), buffer.is_disk());
         let feeds = claims::feeds(&planned.claims).map(str::to_owned);
         let (links, listeners) = (ground.shared.get::<Links>(), ground.shared.get::<Listeners>());
         let ended_site = planned.site.clone();

@@ -91,7 +91,7 @@ fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<S
     for (plan, fate) in new.iter().zip(&diff.pipelines) {
         let Some((at, changes)) = fate else { continue };
         for (i, sink) in plan.sinks.iter().enumerate() {
-            let before = changes.predecessor(i).map(|from| lives[*at].sinks[from].buffer.plan);
+            let before = changes.predecessor(i).map(|from| lives[*at].sinks[from].planned.buffer);
             if before.is_some_and(|before| !before.becomes(&sink.buffer)) {
                 found.push(format!("{}.buffer", sink.sink.site.id()));
             }
