@@ -157,7 +157,8 @@ impl Live {
                 LiveSink { planned: planned.clone(), own, ..self.sinks[i].clone() }
             }
             SinkFate::TakesOver(from) => {
-                LiveSink::wire(planned, Some(self.sinks[from].buffer.clone()), &self.stop)
+                let buffer = self.sinks[from].buffer.becoming(&planned.buffer);
+                LiveSink::wire(planned, Some(buffer), &self.stop)
             }
             SinkFate::Added => LiveSink::wire(planned, None, &self.stop),
         };
@@ -180,6 +181,19 @@ impl Live {
         let ticks = self.intake.ticks();
         self.pulse.send_modify(|pulse| pulse.ticks = ticks);
         before
+    }
+
+    /// A sink of this pipeline gets its buffer back from `successor`. False if that has moved to disk: rows may be in
+    /// files, so it stays there, here too.
+    pub(super) fn take_back(&mut self, index: usize, successor: &LiveSink) -> bool {
+        let sink = &mut self.sinks[index];
+        if sink.buffer.is_disk() || successor.buffer.give_back() {
+            return true;
+        }
+        sink.buffer = successor.buffer.clone();
+        sink.planned.buffer = successor.planned.buffer;
+        self.plan.sinks[index].buffer = successor.planned.buffer;
+        false
     }
 
     /// Starts a sink of this pipeline, and first the thread of its buffer if that does not run yet.
@@ -215,7 +229,7 @@ impl Live {
             let start = move || supervise::start_sink(&planned, inlet, cx, starting, keeps);
             let sink = async {
                 match opened {
-                    Some(opened) => buffers::behind(opened, outer.clone(), start).await,
+                    Some(opened) => buffers::behind(opened, outer.clone(), release.clone(), start).await,
                     None => start().await,
                 }
             };

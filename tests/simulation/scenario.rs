@@ -95,6 +95,10 @@ pub(crate) enum Trouble {
     Sources,
     /// Every sink that is to be started takes longer to be ready than anybody waits.
     Late,
+    /// The disk takes nothing until the reload is over, and every source that is to be started fails for good.
+    Disk,
+    /// The disk takes nothing until a while after it.
+    Full,
 }
 
 /// A sink of the scenario.
@@ -106,6 +110,8 @@ pub(crate) struct SinkPlan {
     pub(crate) only: Option<&'static str>,
     pub(crate) buffer_events: u64,
     pub(crate) disk: Option<DiskPlan>,
+    /// What its buffer, in memory until then, may become by a reload.
+    pub(crate) later: Option<DiskPlan>,
 }
 
 /// A buffer on disk.
@@ -190,6 +196,9 @@ impl Scenario {
         if rng.below(4) == 0 {
             return;
         }
+        for sink in self.sinks.iter_mut().filter(|sink| sink.disk.is_none()) {
+            sink.later = (rng.below(2) == 0).then(|| disk(rng));
+        }
         for _ in 0..rng.below(3) {
             self.sinks.push(SinkPlan { only: None, ..sink(rng) });
         }
@@ -240,6 +249,11 @@ impl Scenario {
             4 | 5 => Trouble::Sources,
             6 => Trouble::Late,
             _ => Trouble::None,
+        };
+        let trouble = match trouble {
+            Trouble::Sources if rng.below(3) == 0 => Trouble::Disk,
+            Trouble::Late if rng.below(2) == 0 => Trouble::Full,
+            other => other,
         };
         let count = pick(rng, &[0, 1, 1, 1, 2, 2, 3]);
         let mut changes: Vec<Change> = (0..count).map(|_| Change::draw(self, rng)).collect();
@@ -313,7 +327,7 @@ impl Scenario {
             || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
     }
 
-    /// Whether that sink's rows are safe before it has them.
+    /// Whether that sink's rows are safe before it has them, when a life begins.
     pub(crate) fn has_disk(&self, sink: usize) -> bool {
         self.sinks[sink].disk.is_some() || self.linked_disk.is_some()
     }
@@ -346,7 +360,13 @@ impl Scenario {
 
 impl SinkPlan {
     fn drops_when_full(&self) -> bool {
-        self.disk.map_or(self.when_full != "block", |disk| disk.drops())
+        let later = self.later.is_some_and(DiskPlan::drops);
+        later || self.disk.map_or(self.when_full != "block", DiskPlan::drops)
+    }
+
+    /// Whether it may have files.
+    pub(crate) fn may_have_disk(&self) -> bool {
+        self.disk.is_some() || self.later.is_some()
     }
 }
 
@@ -423,5 +443,6 @@ fn sink(rng: &mut Rng) -> SinkPlan {
         only: (rng.below(4) == 0).then(|| pick(rng, &WORDS)),
         buffer_events: 1 + rng.below(200),
         disk: (rng.below(3) == 0).then(|| disk(rng)),
+        later: None,
     }
 }

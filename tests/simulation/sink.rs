@@ -29,7 +29,7 @@ impl SimSink {
         let in_order = self.manner.keeps_order();
         // What comes and goes finds in its files what it had not noted as settled.
         let plan = &self.world.scenario.sinks[self.index];
-        let comes_back = !self.world.scenario.is_steady(self.index) && plan.disk.is_some();
+        let comes_back = !self.world.scenario.is_steady(self.index) && plan.may_have_disk();
         let mut log = lock(&self.world.sinks[self.index]);
         for (_, line) in lease.batch().lines() {
             let Some(row) = Row::parse(line) else {

@@ -18,6 +18,7 @@ pub mod format;
 #[cfg(test)]
 mod format_tests;
 mod giving_up;
+mod handover;
 #[cfg(test)]
 mod model_tests;
 mod opening;
@@ -46,6 +47,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use handover::Handover;
 pub use reader::ReadBack;
 pub use recovery::Recovered;
 pub use stage::{Control, DiskBuffer, RunningBuffer};
