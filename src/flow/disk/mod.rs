@@ -20,7 +20,9 @@ mod format_tests;
 mod giving_up;
 mod handover;
 #[cfg(test)]
-mod model_tests;
+mod handover_tests;
+#[cfg(test)]
+pub(crate) mod model_tests;
 mod opening;
 mod passing;
 #[cfg(test)]
