@@ -143,7 +143,7 @@ fn judge(world: &World, reload: &Reload, before: &Shape, after: &Shape, report: 
 /// as to its sources.
 fn moved(world: &World, reload: &Reload, before: &Shape, after: &Shape, report: &ReloadReport) {
     let tried = after.on_disk().iter().filter(|which| !before.on_disk().contains(which));
-    let there: Vec<(usize, String)> = before.sink_ids(&world.scenario).collect();
+    let there: Vec<(usize, String)> = before.buffer_ids(&world.scenario).collect();
     let mut left = lock(&world.left_on_disk);
     if !before.has_aside() {
         left.retain(|which| !world.scenario.is_aside(*which));
@@ -173,7 +173,9 @@ fn moved(world: &World, reload: &Reload, before: &Shape, after: &Shape, report: 
 /// Each sink's buffer is where it should be.
 fn where_buffers_are(world: &World, shape: &Shape, board: &Board, report: &ReloadReport) {
     let pipelines = board.pipelines();
-    for (which, id) in shape.sink_ids(&world.scenario) {
+    // A guest may be given the queue of another, and what that one is left with if this one does not come to be.
+    let guests = world.scenario.guests();
+    for (which, id) in shape.buffer_ids(&world.scenario).filter(|(which, _)| !guests.contains(which)) {
         let should =
             shape.disk_of(&world.scenario, which).is_some() || lock(&world.left_on_disk).contains(&which);
         let entry = pipelines.iter().flat_map(|p| &p.components).find(|c| c.site.id() == id);

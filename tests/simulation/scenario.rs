@@ -147,7 +147,12 @@ pub(crate) struct Scenario {
     pub(crate) linked: bool,
     /// Before the second pipeline.
     pub(crate) linked_disk: Option<DiskPlan>,
+    /// What that buffer, in memory until then, may become by a reload.
+    pub(crate) linked_later: Option<DiskPlan>,
 }
+
+/// The sink that feeds the second pipeline, where sinks are numbered.
+pub(crate) const LINK: usize = 1 << 20;
 
 const WORDS: [&str; 3] = ["red", "green", "blue"];
 
@@ -186,6 +191,7 @@ impl Scenario {
             rate: (rng.below(5) == 0).then(|| (pick(rng, &["block", "drop"]), 50 + rng.below(2000))),
             linked,
             linked_disk: (linked && rng.below(3) == 0).then(|| disk(rng)),
+            linked_later: None,
         };
         scenario.draw_reloads(rng);
         scenario
@@ -199,6 +205,8 @@ impl Scenario {
         for sink in self.sinks.iter_mut().filter(|sink| sink.disk.is_none()) {
             sink.later = (rng.below(2) == 0).then(|| disk(rng));
         }
+        let may = self.linked && self.linked_disk.is_none() && rng.below(2) == 0;
+        self.linked_later = may.then(|| disk(rng));
         for _ in 0..rng.below(3) {
             self.sinks.push(SinkPlan { only: None, ..sink(rng) });
         }
@@ -303,7 +311,7 @@ impl Scenario {
 
     /// Whether anything here drops rows by its policy.
     pub(crate) fn may_drop(&self) -> bool {
-        let linked = self.linked_disk.is_some_and(|disk| disk.drops());
+        let linked = self.link_drops();
         let drops =
             |s: &SinkPlan| s.drops_when_full() || matches!(s.manner, Manner::Rejecting | Manner::Panicking);
         self.sinks.iter().any(drops) || linked || self.drops_at_the_entrance()
@@ -311,7 +319,16 @@ impl Scenario {
 
     /// Whether something drops rows that no sink then counts.
     pub(crate) fn drops_before_the_sinks(&self) -> bool {
-        self.drops_at_the_entrance() || self.linked_disk.is_some_and(|disk| disk.drops())
+        self.drops_at_the_entrance() || self.link_drops()
+    }
+
+    fn link_drops(&self) -> bool {
+        [self.linked_disk, self.linked_later].into_iter().flatten().any(DiskPlan::drops)
+    }
+
+    /// What the buffer of that sink may become by a reload.
+    pub(crate) fn later(&self, sink: usize) -> Option<DiskPlan> {
+        if sink == LINK { self.linked_later } else { self.sinks[sink].later }
     }
 
     /// Whether the pipeline's limit drops rows before any sink counts them.
@@ -330,11 +347,6 @@ impl Scenario {
     /// Whether that sink's rows are safe before it has them, when a life begins.
     pub(crate) fn has_disk(&self, sink: usize) -> bool {
         self.sinks[sink].disk.is_some() || self.linked_disk.is_some()
-    }
-
-    /// Whether rows may lie in two buffers that follow each other.
-    pub(crate) fn has_two_disks(&self) -> bool {
-        self.linked_disk.is_some()
     }
 
     /// Whether the row may come to that sink.

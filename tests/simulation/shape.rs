@@ -10,7 +10,7 @@ use logweir::engine::{self, PipelinePlan, Plan};
 use logweir::flow::{Placement, Sink, Source};
 use serde_json::{Value, json};
 
-use super::scenario::{DiskPlan, Scenario, SinkPlan, Trouble};
+use super::scenario::{DiskPlan, LINK, Scenario, SinkPlan, Trouble};
 use super::sink::SimSink;
 use super::source::SimSource;
 use super::world::{Broken, Component, Start, World};
@@ -64,8 +64,8 @@ impl Change {
             13 if scenario.aside && !guests.is_empty() && rng.below(2) == 0 => Change::Trade(guests.start),
             13 if scenario.aside => Change::Aside,
             14..=17 => {
-                let may = |which: &usize| scenario.sinks[*which].later.is_some();
-                let all: Vec<usize> = (0..scenario.sinks.len()).filter(may).collect();
+                let may = |which: &usize| scenario.later(*which).is_some();
+                let all: Vec<usize> = (0..scenario.sinks.len()).chain([LINK]).filter(may).collect();
                 let one = all.get(rng.below(all.len().max(1) as u64) as usize);
                 one.map_or(Change::Sink(sink), |which| Change::ToDisk(*which))
             }
@@ -148,7 +148,7 @@ impl Shape {
             Change::Sink(which) => sink(which).into_iter().for_each(|s| s.version = version),
             Change::OwnFilter(which) => sink(which).into_iter().for_each(|s| s.filter = version),
             Change::Room(which) => sink(which).into_iter().for_each(|s| s.room = version),
-            Change::ToDisk(which) if scenario.sinks[which].later.is_some() => self.move_to_disk(which),
+            Change::ToDisk(which) if scenario.later(which).is_some() => self.move_to_disk(which),
             // Files belong to a place: there, another sink would be given them.
             Change::Swap if !scenario.sinks[..scenario.steady].iter().any(SinkPlan::may_have_disk) => {
                 if scenario.steady > 1 {
@@ -205,6 +205,12 @@ impl Shape {
         aside.chain(self.sinks.iter().enumerate().map(id))
     }
 
+    /// The id of each site that may have a buffer on disk: the same, and that of the sink that feeds the second pipeline.
+    pub(crate) fn buffer_ids(&self, scenario: &Scenario) -> impl Iterator<Item = (usize, String)> {
+        let link = scenario.linked.then(|| (LINK, "first.sink.0.pipeline".to_owned()));
+        self.sink_ids(scenario).chain(link)
+    }
+
     /// Whether that sink has filters of its own now.
     pub(crate) fn has_own_filters(&self, scenario: &Scenario, which: usize) -> bool {
         let own = |s: &SinkShape| s.which == which && (s.filter > 0 || scenario.sinks[which].only.is_some());
@@ -213,8 +219,8 @@ impl Shape {
 
     /// What that sink's buffer on disk is like now, if it is there.
     pub(crate) fn disk_of(&self, scenario: &Scenario, which: usize) -> Option<DiskPlan> {
-        let plan = &scenario.sinks[which];
-        plan.disk.or(plan.later.filter(|_| self.on_disk.contains(&which)))
+        let always = if which == LINK { scenario.linked_disk } else { scenario.sinks[which].disk };
+        always.or(scenario.later(which).filter(|_| self.on_disk.contains(&which)))
     }
 
     fn config(&self, scenario: &Scenario) -> Value {
@@ -236,7 +242,8 @@ impl Shape {
         }
         let mut pipelines = vec![first];
         if scenario.linked {
-            let buffer = scenario.linked_disk.map_or(json!({"max_events": 50}), DiskPlan::config);
+            let disk = self.disk_of(scenario, LINK);
+            let buffer = disk.map_or(json!({"max_events": 50}), DiskPlan::config);
             let mut second = json!({"name": "second", "sources": [{"type": "pipeline"}], "sinks": []});
             second["sinks"] = std::mem::replace(
                 &mut pipelines[0]["sinks"],
@@ -265,7 +272,8 @@ impl Shape {
         for pipeline in &mut plan.pipelines {
             let name = pipeline.name.clone();
             if *name == *"first" {
-                if let (Some(disk), Some(planned)) = (scenario.linked_disk, pipeline.sinks.first_mut()) {
+                let disk = scenario.linked_disk.or(scenario.linked_later);
+                if let (Some(disk), Some(planned)) = (disk, pipeline.sinks.first_mut()) {
                     disk.shrink(&mut planned.buffer);
                 }
                 if scenario.linked {

@@ -43,7 +43,7 @@ impl SimSink {
             let life = self.world.life();
             let times = log.delivered.entry(row).or_insert((0, usize::MAX));
             // Two buffers in a row may both bring rows of an earlier life again.
-            let repeats = self.world.scenario.has_two_disks() && self.world.is_from_before(row) || comes_back;
+            let repeats = self.world.has_two_disks() && self.world.is_from_before(row) || comes_back;
             if times.1 == life && !repeats {
                 self.world.violation(format!("sink {} got {row:?} twice for one offer", self.index));
             }

@@ -67,6 +67,7 @@ fn small(reload: Reload, end: End, survives: Survives) -> Scenario {
         rate: None,
         linked: false,
         linked_disk: None,
+        linked_later: None,
     }
 }
 

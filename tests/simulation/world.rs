@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::accounts::Accounts;
 use super::disk::model::{Model, Survives};
-use super::scenario::{Scenario, Trouble};
+use super::scenario::{LINK, Scenario, Trouble};
 use super::shape::Shape;
 
 /// The payload of panics that the simulation itself throws.
@@ -306,7 +306,13 @@ impl World {
 
     /// Whether that sink's rows are safe before it has them.
     pub(crate) fn has_disk(&self, sink: usize) -> bool {
-        self.scenario.has_disk(sink) || lock(&self.moved).contains(&sink)
+        let moved = lock(&self.moved);
+        self.scenario.has_disk(sink) || moved.contains(&sink) || moved.contains(&LINK)
+    }
+
+    /// Whether rows may lie in two buffers that follow each other.
+    pub(crate) fn has_two_disks(&self) -> bool {
+        self.scenario.linked_disk.is_some() || lock(&self.moved).contains(&LINK)
     }
 
     /// A component begins to work.
