@@ -283,10 +283,13 @@ impl Stage {
 
     /// A reload may want the buffer otherwise.
     pub(super) fn take_options(&mut self) {
-        if !self.wishes.has_changed().unwrap_or(false) {
+        // Also the last word of a reload that has taken its sink back.
+        let wish = self.wishes.borrow_and_update();
+        if !wish.has_changed() {
             return;
         }
-        self.options = *self.wishes.borrow_and_update();
+        self.options = *wish;
+        drop(wish);
         self.store.limits = self.options.limits;
         self.window.set_weight_max(self.options.ahead());
         // What was refused may be taken now.
