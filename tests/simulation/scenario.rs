@@ -339,7 +339,9 @@ impl Scenario {
     /// Whether a shutdown may have to be forced.
     pub(crate) fn may_be_forced(&self, life: usize) -> bool {
         // The deadline is short beside these, or rows wait for tokens.
+        let slow = |reload: &Reload| matches!(reload.trouble, Trouble::Late | Trouble::Disk | Trouble::Full);
         self.lives[life].second_signal.is_some()
+            || self.lives[life].reloads.iter().any(slow)
             || self.rate.is_some()
             || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
     }
