@@ -118,6 +118,8 @@ fn config(round: usize) -> String {
         4 => "[[pipelines.sinks]]\ntype = \"null\"\n",
         _ => "",
     };
+    // Near the end, when it keeps its place.
+    let buffer = if round >= 97 { DISK } else { "" };
     let more = match round % 2 {
         1 => {
             "[[pipelines]]\nname = \"more\"\n[[pipelines.sources]]\ntype = \"generate\"\nevents_per_second = 100.0\n[[pipelines.sinks]]\ntype = \"http\"\n"
@@ -125,7 +127,7 @@ fn config(round: usize) -> String {
         _ => "",
     };
     format!(
-        "[[pipelines]]\nname = \"app\"\n{before}[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n{poll}{filter}{sink}[[pipelines.sinks]]\ntype = \"http\"\n{heartbeat}{more}"
+        "[[pipelines]]\nname = \"app\"\n{before}[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n{poll}{filter}{sink}[[pipelines.sinks]]\ntype = \"http\"\n{heartbeat}{buffer}{more}"
     )
 }
 
@@ -209,6 +211,10 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
     let names: Vec<&str> =
         status["pipelines"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["app"], "round 100 has no `more`");
+    assert!(
+        weir.component("app", "app.sink.0.http")["buffer"]["events"].is_u64(),
+        "its buffer is on disk by now"
+    );
 }
 
 const ONE: &str = "[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n[[pipelines.sinks]]\ntype = \"http\"\n";
