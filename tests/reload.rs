@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,6 +118,8 @@ fn config(round: usize) -> String {
         4 => "[[pipelines.sinks]]\ntype = \"null\"\n",
         _ => "",
     };
+    // Near the end, when it keeps its place.
+    let buffer = if round >= 97 { DISK } else { "" };
     let more = match round % 2 {
         1 => {
             "[[pipelines]]\nname = \"more\"\n[[pipelines.sources]]\ntype = \"generate\"\nevents_per_second = 100.0\n[[pipelines.sinks]]\ntype = \"http\"\n"
@@ -124,7 +127,7 @@ fn config(round: usize) -> String {
         _ => "",
     };
     format!(
-        "[[pipelines]]\nname = \"app\"\n{before}[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n{poll}{filter}{sink}[[pipelines.sinks]]\ntype = \"http\"\n{heartbeat}{more}"
+        "[[pipelines]]\nname = \"app\"\n{before}[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n{poll}{filter}{sink}[[pipelines.sinks]]\ntype = \"http\"\n{heartbeat}{buffer}{more}"
     )
 }
 
@@ -208,6 +211,10 @@ fn a_hundred_reloads_under_load_cost_no_line_and_no_subscriber() {
     let names: Vec<&str> =
         status["pipelines"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["app"], "round 100 has no `more`");
+    assert!(
+        weir.component("app", "app.sink.0.http")["buffer"]["events"].is_u64(),
+        "its buffer is on disk by now"
+    );
 }
 
 const ONE: &str = "[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n[[pipelines.sinks]]\ntype = \"http\"\n";
@@ -352,7 +359,7 @@ fn a_disk_buffer_goes_on_behind_a_changed_sink_and_one_nobody_empties_is_kept_an
     assert_eq!((code, report["needs_restart"].as_array().unwrap().len()), (200, 0), "{report}");
     let queued = weir.component("app", "app.sink.1.tcp_client")["queued"].as_u64();
     assert_eq!(queued, Some(3), "what waited waits still");
-    // From memory to files and back only with a restart.
+    // From files back to memory only with a restart.
     let memory = file("two.log").replace(DISK, "");
     write_config(&place, &weir, &format!("{source}{memory}{client}"));
     let (code, report) = reload(&weir);
@@ -360,6 +367,11 @@ fn a_disk_buffer_goes_on_behind_a_changed_sink_and_one_nobody_empties_is_kept_an
         (code, &report["needs_restart"][0]),
         (200, &Value::from("app.sink.0.file.buffer")),
         "{report}"
+    );
+    let why = report["notes"][0].as_str().unwrap();
+    assert!(
+        why.starts_with("app.sink.0.file: its buffer stays on disk") && why.contains("app/file-0"),
+        "{why}"
     );
     // The receiver never came: what waits for it outlives its sink.
     write_config(&place, &weir, &format!("{source}{}", file("two.log")));
@@ -375,4 +387,71 @@ fn a_disk_buffer_goes_on_behind_a_changed_sink_and_one_nobody_empties_is_kept_an
         http::get(&weir.authority(), "/healthz")?;
         (weir.component("app", "app.sink.1.tcp_client")["queued"].as_u64() >= Some(3)).then_some(())
     });
+}
+
+/// The numbers of the lines that come to a listener, until it has heard so many different ones.
+fn heard(listener: &std::net::TcpListener, lines: u64) -> BTreeSet<u64> {
+    listener.set_nonblocking(true).unwrap();
+    let mut seen = BTreeSet::new();
+    let mut connection = eventually("it connects", || listener.accept().ok()).0;
+    connection.set_nonblocking(false).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut text = BufReader::new(&mut connection).lines();
+    while (seen.len() as u64) < lines {
+        let line = text.next().expect("more lines").unwrap();
+        seen.insert(line.strip_prefix("line ").unwrap().parse().unwrap());
+    }
+    seen
+}
+
+#[test]
+fn a_buffer_moves_to_disk_under_load_and_what_waited_outlives_kill_nine() {
+    let place = Place::new().with("app.log", "");
+    let source = "shutdown_timeout = \"1s\"\n[[pipelines]]\nname = \"app\"\n[[pipelines.sources]]\ntype = \"file\"\npath = \"DIR/app.log\"\n";
+    let client = |port: u16, buffer: &str| {
+        format!(
+            "{source}[[pipelines.sinks]]\ntype = \"tcp_client\"\naddress = \"127.0.0.1:{port}\"\nformat = {{ type = \"raw\" }}\n{buffer}"
+        )
+    };
+    let sink = |weir: &Weir| weir.component("app", "app.sink.0.tcp_client");
+    // Nobody listens there.
+    let dead = support::free_port();
+    let mut weir = place.start(&client(dead, ""));
+    weir.wait_listening("/healthz", 200);
+    let (writing, written) = (AtomicBool::new(true), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let ends = Ends(&writing);
+        scope.spawn(|| {
+            while writing.load(Ordering::Relaxed) {
+                let from = written.load(Ordering::Relaxed);
+                place.append("app.log", (from..from + 50).map(|n| format!("line {n}\n")).collect::<String>());
+                written.store(from + 50, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let queued = |weir: &Weir| sink(weir)["queued"].as_u64();
+        let waiting = eventually("lines wait in memory", || queued(&weir).filter(|n| *n > 2_000));
+        assert_eq!(sink(&weir)["buffer"]["events"], Value::Null);
+        write_config(&place, &weir, &client(dead, DISK));
+        weir.signal("HUP");
+        eventually("they are on disk", || {
+            (sink(&weir)["buffer"]["events"].as_u64() >= Some(waiting + 2_000)).then_some(())
+        });
+        weir.signal("KILL");
+        weir.wait_killed();
+        drop(ends);
+    });
+    let written = written.load(Ordering::Relaxed);
+    // Started as it was before, it says what it leaves there.
+    let mut weir = place.start(&client(dead, ""));
+    eventually("it names them", || weir.errors().contains("which no sink uses any more").then_some(()));
+    assert!(weir.errors().contains("buffers/app/tcp_client-0"), "{}", weir.errors());
+    weir.signal("KILL");
+    weir.wait_killed();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let weir = place.start(&client(listener.local_addr().unwrap().port(), DISK));
+    assert_eq!(heard(&listener, written), (0..written).collect());
+    let recovered = sink(&weir)["buffer"]["recovered"].as_u64().unwrap();
+    assert!(recovered > 4_000, "the files had them: {recovered} of {written}");
+    println!("{written} lines, {recovered} of them from the files that a reload began: none missing");
 }

@@ -110,7 +110,7 @@ impl<'a> Transaction<'a> {
             // A pipeline whose sources have ended is over; one that is to receive again begins anew.
             let revived = old[at].is_ending() && plan.fed_by != old[at].plan.fed_by;
             if changes.is_empty() && !revived {
-                old[at].plan = plan;
+                old[at].plan = old[at].as_it_can_be(plan, &changes);
             } else if !old[at].is_ending() && old[at].hold() {
                 let next = old[at].next(plan, &changes);
                 let (sinks, sources) = (Vec::new(), Vec::new());
@@ -344,6 +344,7 @@ impl<'a> Transaction<'a> {
         }
         let mut leaving = Vec::new();
         for step in std::mem::take(&mut self.steps) {
+            self.take_back(&step);
             // The parts are those of before, with what their filters remember.
             let (old, next) = (&self.old[step.old], &step.next);
             let course = if step.before.is_some() { old.lead() } else { old.intake.course() };
@@ -363,6 +364,20 @@ impl<'a> Transaction<'a> {
         // Held until now, so that no pipeline ended for want of sources.
         for (course, old, added) in leaving {
             self.notes.extend(leave(course, old, added, patience, ground).await);
+        }
+    }
+
+    /// Buffers are those of before, but for files that rows may be in. None are before rows were led away.
+    fn take_back(&mut self, step: &Step) {
+        for (i, fate) in step.diff.sinks.iter().enumerate() {
+            let SinkFate::TakesOver(from) = *fate else { continue };
+            if !self.old[step.old].take_back(from, &step.next.sinks[i]) {
+                let id = step.next.sinks[i].planned.sink.site.id();
+                self.notes.push(format!(
+                    "{id}: its buffer had moved to disk before the reload failed, and stays there; until it is empty, \
+                     start weir with `buffer.type = \"disk\"` only"
+                ));
+            }
         }
     }
 

@@ -15,9 +15,9 @@ use crate::base::units::ByteCount;
 use crate::config::{BufferCompression, BufferFull, BufferOptions, BufferType, Diagnostics, Node, Section};
 use crate::flow::disk::format::Compression;
 use crate::flow::disk::{
-    self, BufferStatus, Control, DiskBuffer, DiskFull, DiskOptions, Limits, RunningBuffer,
+    self, BufferStatus, Control, DiskBuffer, DiskFull, DiskOptions, Handover, Limits, RunningBuffer,
 };
-use crate::flow::{Bounds, Capacity, Fault, Meter, Queue, State, TaskCx, WhenFull};
+use crate::flow::{Bounds, Capacity, Fault, Inlet, Meter, Queue, State, TaskCx, WhenFull};
 
 const MEMORY_EVENTS: u64 = 10_000;
 const MEMORY_BYTES: ByteCount = ByteCount::mib(64);
@@ -114,23 +114,24 @@ impl BufferPlan {
         match self {
             BufferPlan::Memory(bounds) => {
                 let front = Queue::new(bounds, meter);
-                Buffer { plan: self, back: front.clone(), front, disk: None }
+                Buffer { back: front.clone(), front, disk: None }
             }
             BufferPlan::Disk(options) => {
                 let (front, disk, inlet) = DiskBuffer::new(options, meter);
-                let back = inlet.give_back();
-                let (status, ended) = (disk.status().clone(), CancellationToken::new());
-                let (control, waiting) = (disk.control().clone(), Mutex::new(Some(disk)));
-                let disk = Arc::new(Stage { waiting, control, status, ended, sink_gone: Mutex::default() });
-                Buffer { plan: self, front, back, disk: Some(disk) }
+                Buffer::in_files(front, disk, inlet, None)
             }
         }
     }
 
     /// Whether a buffer of this kind may go on for a sink whose options ask for `other`: options can be changed while
-    /// rows wait, files cannot become memory or the reverse.
+    /// rows wait, and a queue can get files behind it. What is in files cannot go back.
     pub(super) fn becomes(&self, other: &BufferPlan) -> bool {
-        self.is_disk() == other.is_disk()
+        !self.is_disk() || other.is_disk()
+    }
+
+    /// Whether a buffer of this kind moves to disk for a sink whose options ask for `other`.
+    pub(super) fn moves_to_disk(&self, other: &BufferPlan) -> bool {
+        !self.is_disk() && other.is_disk()
     }
 
     /// Whether it lives in files.
@@ -142,8 +143,6 @@ impl BufferPlan {
 /// A buffer that was made; clones share it. It outlives the starts of its sink, and the sinks that hand it over.
 #[derive(Clone)]
 pub(super) struct Buffer {
-    /// How it is.
-    pub(super) plan: BufferPlan,
     /// What sources fill.
     pub(super) front: Arc<Queue>,
     /// What the sink takes from; in memory the same.
@@ -155,6 +154,8 @@ pub(super) struct Buffer {
 struct Stage {
     /// The buffer until it is started.
     waiting: Mutex<Option<DiskBuffer>>,
+    /// Of a queue that was a sink's whole buffer.
+    handover: Option<Arc<Handover>>,
     /// Changes its options.
     control: Arc<Control>,
     status: Arc<BufferStatus>,
@@ -171,13 +172,55 @@ impl Stage {
 }
 
 impl Buffer {
+    fn in_files(
+        front: Arc<Queue>,
+        disk: DiskBuffer,
+        inlet: Inlet,
+        handover: Option<Arc<Handover>>,
+    ) -> Buffer {
+        let (status, ended) = (disk.status().clone(), CancellationToken::new());
+        let (control, waiting) = (disk.control().clone(), Mutex::new(Some(disk)));
+        let stage = Stage { waiting, handover, control, status, ended, sink_gone: Mutex::default() };
+        Buffer { front, back: inlet.give_back(), disk: Some(Arc::new(stage)) }
+    }
+
+    /// The buffer for the sink that comes next: this one, or the same queue with files behind it. Those are not begun
+    /// before [`Buffer::adapt`], and this sink is gone by then.
+    pub(super) fn becoming(&self, plan: &BufferPlan) -> Buffer {
+        match (plan, &self.disk) {
+            (BufferPlan::Disk(options), None) => {
+                let (disk, inlet, handover) = DiskBuffer::take_over(&self.front, *options);
+                Buffer::in_files(self.front.clone(), disk, inlet, Some(handover))
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// Goes on as `plan` says, which is of the same kind.
     pub(super) fn adapt(&self, plan: &BufferPlan) {
         match (plan, &self.disk) {
             (BufferPlan::Memory(bounds), None) => self.front.set_bounds(*bounds),
-            (BufferPlan::Disk(options), Some(disk)) => disk.control.set(*options),
+            (BufferPlan::Disk(options), Some(disk)) => {
+                disk.control.set(*options);
+                if disk.handover.as_ref().is_some_and(|handover| !handover.keep()) {
+                    // Its files turned out not to be usable, too late for anybody to go back.
+                    self.front.abort();
+                }
+            }
             _ => {}
         }
+    }
+
+    /// A sink that was to take it over does not: false if that one had a queue with files behind it made of it, and rows
+    /// may be in them by now.
+    pub(super) fn give_back(&self) -> bool {
+        let handover = self.disk.as_ref().and_then(|disk| disk.handover.as_ref());
+        handover.is_none_or(|handover| handover.give_back())
+    }
+
+    /// Whether it lives in files.
+    pub(super) fn is_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// The state of its files, if it has any.
@@ -243,11 +286,17 @@ impl Buffer {
 /// Whether the files of a buffer could be opened; `None` when the end came first.
 pub(super) type Opened = BoxFuture<'static, Option<Result<(), Fault>>>;
 
-/// Starts a sink once its buffer is open.
-pub(super) async fn behind(opened: Opened, cx: TaskCx, start: impl FnOnce() -> Running + Send) {
+/// Starts a sink once its buffer is open; not when it is released before.
+pub(super) async fn behind(
+    opened: Opened,
+    cx: TaskCx,
+    release: CancellationToken,
+    start: impl FnOnce() -> Running + Send,
+) {
     let opened = tokio::select! {
         opened = opened => opened,
         () = cx.shutdown.aborted() => None,
+        () = release.cancelled() => None,
     };
     match opened {
         Some(Ok(())) => start().await,

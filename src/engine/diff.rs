@@ -119,7 +119,9 @@ fn sinks(old: &[PlannedSink], new: &[PlannedSink]) -> Vec<SinkFate> {
         if same(&o.sink, &n.sink) {
             let filters = !all_same(&o.filters, &n.filters);
             let bounds = o.buffer != n.buffer && o.buffer.becomes(&n.buffer);
-            fates[i] = Some(SinkFate::Kept { filters, bounds });
+            // The old one takes from the queue itself.
+            let moves = o.buffer.moves_to_disk(&n.buffer);
+            fates[i] = Some(if moves { SinkFate::TakesOver(i) } else { SinkFate::Kept { filters, bounds } });
             free[i] = false;
         }
     }

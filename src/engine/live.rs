@@ -128,14 +128,20 @@ impl Live {
         }
     }
 
-    /// The pipeline as a reload wants it: parts that stay are shared with this one, the others are there and not
-    /// started. This one is not touched.
-    pub(super) fn next(&self, mut plan: PipelinePlan, diff: &PipelineDiff) -> Live {
+    /// The plan of a reload as far as it can be done: what cannot become another kind of buffer stays as it is; the
+    /// report says so.
+    pub(super) fn as_it_can_be(&self, mut plan: PipelinePlan, diff: &PipelineDiff) -> PipelinePlan {
         for (i, sink) in plan.sinks.iter_mut().enumerate() {
-            // What cannot become another kind of buffer stays as it is; the report says so.
-            let before = diff.predecessor(i).map(|from| self.sinks[from].buffer.plan);
+            let before = diff.predecessor(i).map(|from| self.sinks[from].planned.buffer);
             sink.buffer = before.filter(|b| !b.becomes(&sink.buffer)).unwrap_or(sink.buffer);
         }
+        plan
+    }
+
+    /// The pipeline as a reload wants it: parts that stay are shared with this one, the others are there and not
+    /// started. This one is not touched.
+    pub(super) fn next(&self, plan: PipelinePlan, diff: &PipelineDiff) -> Live {
+        let plan = self.as_it_can_be(plan, diff);
         let filters = if diff.filters { wire::chain(&plan.filters) } else { self.filters.clone() };
         let limit = match diff.limit {
             true => plan.rate_limit.as_ref().map(|limit| Arc::new(Mutex::new(wire::rate_limit(limit)))),
@@ -151,7 +157,8 @@ impl Live {
                 LiveSink { planned: planned.clone(), own, ..self.sinks[i].clone() }
             }
             SinkFate::TakesOver(from) => {
-                LiveSink::wire(planned, Some(self.sinks[from].buffer.clone()), &self.stop)
+                let buffer = self.sinks[from].buffer.becoming(&planned.buffer);
+                LiveSink::wire(planned, Some(buffer), &self.stop)
             }
             SinkFate::Added => LiveSink::wire(planned, None, &self.stop),
         };
@@ -176,6 +183,19 @@ impl Live {
         before
     }
 
+    /// A sink of this pipeline gets its buffer back from `successor`. False if that has moved to disk: rows may be in
+    /// files, so it stays there, here too.
+    pub(super) fn take_back(&mut self, index: usize, successor: &LiveSink) -> bool {
+        let sink = &mut self.sinks[index];
+        if sink.buffer.is_disk() || successor.buffer.give_back() {
+            return true;
+        }
+        sink.buffer = successor.buffer.clone();
+        sink.planned.buffer = successor.planned.buffer;
+        self.plan.sinks[index].buffer = successor.planned.buffer;
+        false
+    }
+
     /// Starts a sink of this pipeline, and first the thread of its buffer if that does not run yet.
     pub(super) fn start_sink(&mut self, index: usize, ground: &Ground) {
         let sink = &mut self.sinks[index];
@@ -187,7 +207,7 @@ impl Live {
         let cx = ground.context(&planned.site, &meter, &sink.health, &sink.switch.stop);
         // The thread goes on when the sink is exchanged.
         let stage = buffer.start(&TaskCx { shutdown: self.stop.clone(), ..cx.clone() });
-        let (starting, keeps) = (ground.starting.clone(), buffer.plan.is_disk());
+        let (starting, keeps) = (ground.starting.clone(), buffer.is_disk());
         let feeds = claims::feeds(&planned.claims).map(str::to_owned);
         let (links, listeners) = (ground.shared.get::<Links>(), ground.shared.get::<Listeners>());
         let ended_site = planned.site.clone();
@@ -209,7 +229,7 @@ impl Live {
             let start = move || supervise::start_sink(&planned, inlet, cx, starting, keeps);
             let sink = async {
                 match opened {
-                    Some(opened) => buffers::behind(opened, outer.clone(), start).await,
+                    Some(opened) => buffers::behind(opened, outer.clone(), release.clone(), start).await,
                     None => start().await,
                 }
             };

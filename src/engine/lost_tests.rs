@@ -32,7 +32,7 @@ impl Source for Ticking {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Act {
+pub(super) enum Act {
     /// Takes all rows at once.
     Take,
     /// Takes one batch, and fails for good with the second in hand.
@@ -82,7 +82,7 @@ impl Sink for Actor {
 }
 
 /// Runs `test` on a thread of its own with stopped clocks, where the buffer's thread is a task, too.
-fn simulated<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub(super) fn simulated<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let run = move || {
         task::simulate();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -93,17 +93,17 @@ fn simulated<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) 
 
 type Plans = Arc<Mutex<VecDeque<Result<Plan, Vec<String>>>>>;
 
-struct Rig {
-    shared: Arc<Shared>,
+pub(super) struct Rig {
+    pub(super) shared: Arc<Shared>,
     shutdown: Shutdown,
     next: Plans,
     run: tokio::task::JoinHandle<Result<RunReport, StartError>>,
-    #[expect(dead_code, reason = "removed when the test ends")]
-    state: tempfile::TempDir,
+    /// Removed when the test ends.
+    pub(super) state: tempfile::TempDir,
 }
 
 impl Rig {
-    async fn start(plan: Plan) -> Rig {
+    pub(super) async fn start(plan: Plan) -> Rig {
         let (shared, shutdown) = (Arc::new(Shared::default()), Shutdown::new());
         let (next, state) = (Plans::default(), tempfile::tempdir().unwrap());
         let plans = next.clone();
@@ -115,20 +115,24 @@ impl Rig {
         Rig { shared, shutdown, next, run, state }
     }
 
-    async fn reload(&self, plan: Plan) {
+    pub(super) async fn try_reload(&self, plan: Plan) -> Arc<ReloadReport> {
         self.next.lock().unwrap().push_back(Ok(plan));
-        let report = self.shared.get::<Reloads>().reload().await;
+        self.shared.get::<Reloads>().reload().await
+    }
+
+    pub(super) async fn reload(&self, plan: Plan) {
+        let report = self.try_reload(plan).await;
         assert_eq!(report.outcome, ReloadOutcome::Applied, "{report:?}");
     }
 
-    fn counts(&self, id: &str) -> MeterSnapshot {
+    pub(super) fn counts(&self, id: &str) -> MeterSnapshot {
         let board = self.shared.get::<Board>().pipelines();
         let mut all = board.iter().flat_map(|p| &p.components);
         all.find(|c| c.site.id() == id).unwrap_or_else(|| panic!("no {id}")).meter.snapshot()
     }
 
     /// An orderly end, how long it took, and the counts of the sink `id`.
-    async fn end(self, id: &str) -> (RunReport, Duration, MeterSnapshot) {
+    pub(super) async fn end(self, id: &str) -> (RunReport, Duration, MeterSnapshot) {
         let asked = clock::now();
         self.shutdown.drain();
         let Rig { shared, run, .. } = self;
@@ -158,12 +162,12 @@ fn plan_of(pipelines: Value, act: Act) -> Plan {
 }
 
 /// One pipeline with a sink that acts, on a port that tells one configuration from the next.
-fn one(act: Act, port: u16, buffer: &str) -> Plan {
+pub(super) fn one(act: Act, port: u16, buffer: &str) -> Plan {
     let sink = json!({"type": "tcp", "listen": format!("127.0.0.1:{port}"), "buffer": {"type": buffer, "when_full": "block"}});
     plan_of(json!([{"name": "a", "sources": [{"type": "generate"}], "sinks": [sink]}]), act)
 }
 
-const SINK: &str = "a.sink.0.tcp";
+pub(super) const SINK: &str = "a.sink.0.tcp";
 
 #[test]
 fn a_sink_that_failed_for_good_is_followed_by_one_that_gets_all_its_rows() {

@@ -7,6 +7,8 @@ mod buffers;
 mod claims;
 mod diff;
 #[cfg(test)]
+mod handover_tests;
+#[cfg(test)]
 mod hostile_tests;
 mod live;
 #[cfg(test)]

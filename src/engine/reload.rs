@@ -12,7 +12,7 @@ use super::report::{Change, PipelineChange, ReloadOutcome, ReloadReport};
 use super::requests::Loader;
 use crate::base::task;
 use crate::config::{Node, RootOptions, Table};
-use crate::flow::{Board, Links, Memory};
+use crate::flow::{Board, Links, Memory, Site};
 use crate::net::Router;
 use crate::tail::CheckpointNames;
 
@@ -51,7 +51,9 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     let mut report = ReloadReport::new(ReloadOutcome::Unchanged);
     report.pipelines = described(&old, &pipelines, &changes);
     report.needs_restart = needs_restart(&engine.written, &written);
-    report.needs_restart.extend(buffers_that_stay(&engine.lives, &pipelines, &changes));
+    let staying = buffers_that_stay(&engine.lives, &pipelines, &changes);
+    report.needs_restart.extend(staying.iter().map(|site| format!("{}.buffer", site.id())));
+    let state_dir = engine.ground.state_dir.clone();
     let moves = report.pipelines.iter().any(|p| p.change != Change::Unchanged);
     engine.ground.starting.send_replace(true);
     let patience = root.shutdown_timeout;
@@ -65,6 +67,7 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
         Ok(()) => {
             report.outcome = if moves { ReloadOutcome::Applied } else { ReloadOutcome::Unchanged };
             // The server, the log and the like go on as they were started.
+            report.notes.extend(staying.iter().map(|site| stays_on_disk(site, &state_dir)));
             engine.root.shutdown_timeout = root.shutdown_timeout;
             engine.root.max_memory = root.max_memory;
             engine.ground.shared.get::<Memory>().set_max(memory::bound(&engine.root));
@@ -85,19 +88,29 @@ pub(super) async fn reload(engine: &mut Engine, load: Option<&Loader>, board: &A
     report
 }
 
-/// Buffers that the new configuration wants in files instead of memory, or the reverse.
-fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<String> {
+/// The sinks whose buffers the new configuration wants in memory instead of files.
+fn buffers_that_stay(lives: &[Live], new: &[PipelinePlan], diff: &Diff) -> Vec<Arc<Site>> {
     let mut found = Vec::new();
     for (plan, fate) in new.iter().zip(&diff.pipelines) {
         let Some((at, changes)) = fate else { continue };
         for (i, sink) in plan.sinks.iter().enumerate() {
-            let before = changes.predecessor(i).map(|from| lives[*at].sinks[from].buffer.plan);
+            let before = changes.predecessor(i).map(|from| lives[*at].sinks[from].planned.buffer);
             if before.is_some_and(|before| !before.becomes(&sink.buffer)) {
-                found.push(format!("{}.buffer", sink.sink.site.id()));
+                found.push(sink.sink.site.clone());
             }
         }
     }
     found
+}
+
+fn stays_on_disk(site: &Site, state_dir: &std::path::Path) -> String {
+    format!(
+        "{}: its buffer stays on disk, since rows that are safe there have been acknowledged; the next start makes it one \
+         in memory, and whatever {} holds by then waits for a start with `buffer.type = \"disk\"`: let it run empty \
+         first",
+        site.id(),
+        crate::flow::disk::directory(state_dir, site).display()
+    )
 }
 
 /// Names the disk buffers that hold events and belong to no sink any more.

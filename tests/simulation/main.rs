@@ -76,6 +76,7 @@ struct Figures {
     rows: u64,
     lives: usize,
     reloads: BTreeMap<&'static str, u64>,
+    moves: BTreeMap<&'static str, u64>,
 }
 
 impl Figures {
@@ -83,6 +84,7 @@ impl Figures {
         self.rows += world.scenario.rows_total();
         self.lives += world.scenario.lives.len();
         lock(&world.outcomes).iter().for_each(|(what, n)| *self.reloads.entry(what).or_default() += n);
+        lock(&world.moves).iter().for_each(|(what, n)| *self.moves.entry(what).or_default() += n);
     }
 }
 
@@ -96,7 +98,9 @@ impl std::fmt::Display for Figures {
             self.reloads.values().sum::<u64>()
         )?;
         let each: Vec<String> = self.reloads.iter().map(|(what, n)| format!("{n} {what}")).collect();
-        write!(f, " ({})", each.join(", ").replace('_', " "))
+        write!(f, " ({})", each.join(", ").replace('_', " "))?;
+        let each: Vec<String> = self.moves.iter().map(|(what, n)| format!("{n} {what}")).collect();
+        write!(f, ", buffers to disk: {}", if each.is_empty() { "none".to_owned() } else { each.join(", ") })
     }
 }
 

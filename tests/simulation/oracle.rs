@@ -14,7 +14,7 @@ use super::world::{Row, World, lock};
 pub(crate) fn acknowledged(world: &World, source: usize, pass: u64, from: u64, to: u64, outcome: Outcome) {
     for (index, sink) in world.sinks.iter().enumerate() {
         let told = outcome != Outcome::Delivered && world.scenario.may_miss(index);
-        if told || world.scenario.has_disk(index) {
+        if told || world.has_disk(index) {
             continue;
         }
         let log = lock(sink);

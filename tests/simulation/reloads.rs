@@ -69,6 +69,10 @@ async fn one(world: &Arc<World>, shared: &Arc<Shared>, configuration: &Configura
             world.removes.store(true, Ordering::Relaxed);
         }
     }
+    // Where rows may be in files, what comes back to them does so on disk.
+    if !before.has_aside() {
+        lock(&world.moved).iter().filter(|s| scenario.is_aside(**s)).for_each(|s| after.move_to_disk(*s));
+    }
     let stays: Vec<Component> = {
         let old: Vec<_> = before.components(scenario).collect();
         after.components(scenario).filter(|c| old.contains(c)).map(|(component, _)| component).collect()
@@ -77,6 +81,10 @@ async fn one(world: &Arc<World>, shared: &Arc<Shared>, configuration: &Configura
     *lock(&world.reloading) = Some(generation);
     *lock(&world.next_shape) = (reload.trouble == Trouble::None).then(|| after.clone());
     world.broken.store(false, Ordering::Relaxed);
+    if reload.trouble != Trouble::Refused {
+        lock(&world.moved).extend(after.on_disk());
+    }
+    world.refuse(matches!(reload.trouble, Trouble::Disk | Trouble::Full));
     *lock(&configuration.0) = Some(match reload.trouble {
         Trouble::Refused => Err(vec!["line 3 is wrong".to_owned()]),
         trouble => Ok(after.plan(world, generation, trouble)),
@@ -84,6 +92,10 @@ async fn one(world: &Arc<World>, shared: &Arc<Shared>, configuration: &Configura
     world.begun.send_modify(|begun| *begun += 1);
     let requests = shared.get::<Reloads>();
     let report = tokio::time::timeout(RELOAD_MAX, requests.reload()).await;
+    if reload.trouble == Trouble::Full {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    world.refuse(false);
     if world.crashed.load(Ordering::Relaxed) {
         return;
     }
@@ -97,6 +109,7 @@ async fn one(world: &Arc<World>, shared: &Arc<Shared>, configuration: &Configura
     let undisturbed = world.is_undisturbed();
     if undisturbed {
         judge(world, reload, &before, &after, &report);
+        moved(world, reload, &before, &after, &report);
     }
     if report.is_ok() {
         *lock(&world.shape) = after;
@@ -126,6 +139,54 @@ fn judge(world: &World, reload: &Reload, before: &Shape, after: &Shape, report: 
     }
 }
 
+/// What became of buffers that were to move to disk: a reload that fails may leave them there only if it came as far
+/// as to its sources.
+fn moved(world: &World, reload: &Reload, before: &Shape, after: &Shape, report: &ReloadReport) {
+    let tried = after.on_disk().iter().filter(|which| !before.on_disk().contains(which));
+    let there: Vec<(usize, String)> = before.buffer_ids(&world.scenario).collect();
+    let mut left = lock(&world.left_on_disk);
+    if !before.has_aside() {
+        left.retain(|which| !world.scenario.is_aside(*which));
+    }
+    for which in tried {
+        let id = there.iter().find(|(sink, _)| sink == which).map(|(_, id)| id.as_str());
+        let said =
+            |note: &String| id.is_some_and(|id| note.starts_with(id)) && note.contains("had moved to disk");
+        let stays = report.notes.iter().any(said);
+        if stays && (report.is_ok() || reload.trouble == Trouble::Sinks) {
+            world.violation(format!("sink {which} should not be on disk after {report:?}: {reload:?}"));
+        }
+        let what = match (left.contains(which), stays) {
+            _ if report.outcome == ReloadOutcome::Refused => continue,
+            (true, _) => "there already",
+            _ if report.is_ok() => "moved",
+            (_, true) => "left there",
+            (_, false) => "given back",
+        };
+        if stays {
+            left.insert(*which);
+        }
+        *lock(&world.moves).entry(what).or_default() += 1;
+    }
+}
+
+/// Each sink's buffer is where it should be.
+fn where_buffers_are(world: &World, shape: &Shape, board: &Board, report: &ReloadReport) {
+    let pipelines = board.pipelines();
+    // A guest may be given the queue of another, and what that one is left with if this one does not come to be.
+    let guests = world.scenario.guests();
+    for (which, id) in shape.buffer_ids(&world.scenario).filter(|(which, _)| !guests.contains(which)) {
+        let should =
+            shape.disk_of(&world.scenario, which).is_some() || lock(&world.left_on_disk).contains(&which);
+        let entry = pipelines.iter().flat_map(|p| &p.components).find(|c| c.site.id() == id);
+        if entry.is_some_and(|entry| entry.buffer.is_some() != should) {
+            world.violation(format!(
+                "sink {which} on disk: {should} was due, and is not so, after {report:?}"
+            ));
+        }
+    }
+}
+
 /// What runs now is what the configuration in force says, and nothing else is on the board.
 fn what_runs(world: &Arc<World>, board: &Board, report: &ReloadReport) {
     let shape = lock(&world.shape).clone();
@@ -136,11 +197,12 @@ fn what_runs(world: &Arc<World>, board: &Board, report: &ReloadReport) {
         world.violation(format!("after {report:?} there should be {expected:?}, and there is {on_board:?}"));
     }
     let versions = lock(&world.versions).clone();
-    for (component, (_, version)) in shape.components(&world.scenario) {
+    for (component, (_, version, _)) in shape.components(&world.scenario) {
         let runs = versions.get(&component);
         if runs != Some(&version) {
             world.violation(format!("{component:?} runs as {runs:?}, not as {version}, after {report:?}"));
         }
     }
+    where_buffers_are(world, &shape, board, report);
     accounts::observe(world, board);
 }

@@ -95,6 +95,10 @@ pub(crate) enum Trouble {
     Sources,
     /// Every sink that is to be started takes longer to be ready than anybody waits.
     Late,
+    /// The disk takes nothing until the reload is over, and every source that is to be started fails for good.
+    Disk,
+    /// The disk takes nothing until a while after it.
+    Full,
 }
 
 /// A sink of the scenario.
@@ -106,6 +110,8 @@ pub(crate) struct SinkPlan {
     pub(crate) only: Option<&'static str>,
     pub(crate) buffer_events: u64,
     pub(crate) disk: Option<DiskPlan>,
+    /// What its buffer, in memory until then, may become by a reload.
+    pub(crate) later: Option<DiskPlan>,
 }
 
 /// A buffer on disk.
@@ -141,7 +147,12 @@ pub(crate) struct Scenario {
     pub(crate) linked: bool,
     /// Before the second pipeline.
     pub(crate) linked_disk: Option<DiskPlan>,
+    /// What that buffer, in memory until then, may become by a reload.
+    pub(crate) linked_later: Option<DiskPlan>,
 }
+
+/// The sink that feeds the second pipeline, where sinks are numbered.
+pub(crate) const LINK: usize = 1 << 20;
 
 const WORDS: [&str; 3] = ["red", "green", "blue"];
 
@@ -180,6 +191,7 @@ impl Scenario {
             rate: (rng.below(5) == 0).then(|| (pick(rng, &["block", "drop"]), 50 + rng.below(2000))),
             linked,
             linked_disk: (linked && rng.below(3) == 0).then(|| disk(rng)),
+            linked_later: None,
         };
         scenario.draw_reloads(rng);
         scenario
@@ -190,6 +202,11 @@ impl Scenario {
         if rng.below(4) == 0 {
             return;
         }
+        for sink in self.sinks.iter_mut().filter(|sink| sink.disk.is_none()) {
+            sink.later = (rng.below(2) == 0).then(|| disk(rng));
+        }
+        let may = self.linked && self.linked_disk.is_none() && rng.below(2) == 0;
+        self.linked_later = may.then(|| disk(rng));
         for _ in 0..rng.below(3) {
             self.sinks.push(SinkPlan { only: None, ..sink(rng) });
         }
@@ -241,6 +258,11 @@ impl Scenario {
             6 => Trouble::Late,
             _ => Trouble::None,
         };
+        let trouble = match trouble {
+            Trouble::Sources if rng.below(3) == 0 => Trouble::Disk,
+            Trouble::Late if rng.below(2) == 0 => Trouble::Full,
+            other => other,
+        };
         let count = pick(rng, &[0, 1, 1, 1, 2, 2, 3]);
         let mut changes: Vec<Change> = (0..count).map(|_| Change::draw(self, rng)).collect();
         // Two sinks that change their places and all they are at once are two others.
@@ -289,7 +311,7 @@ impl Scenario {
 
     /// Whether anything here drops rows by its policy.
     pub(crate) fn may_drop(&self) -> bool {
-        let linked = self.linked_disk.is_some_and(|disk| disk.drops());
+        let linked = self.link_drops();
         let drops =
             |s: &SinkPlan| s.drops_when_full() || matches!(s.manner, Manner::Rejecting | Manner::Panicking);
         self.sinks.iter().any(drops) || linked || self.drops_at_the_entrance()
@@ -297,7 +319,16 @@ impl Scenario {
 
     /// Whether something drops rows that no sink then counts.
     pub(crate) fn drops_before_the_sinks(&self) -> bool {
-        self.drops_at_the_entrance() || self.linked_disk.is_some_and(|disk| disk.drops())
+        self.drops_at_the_entrance() || self.link_drops()
+    }
+
+    fn link_drops(&self) -> bool {
+        [self.linked_disk, self.linked_later].into_iter().flatten().any(DiskPlan::drops)
+    }
+
+    /// What the buffer of that sink may become by a reload.
+    pub(crate) fn later(&self, sink: usize) -> Option<DiskPlan> {
+        if sink == LINK { self.linked_later } else { self.sinks[sink].later }
     }
 
     /// Whether the pipeline's limit drops rows before any sink counts them.
@@ -308,19 +339,16 @@ impl Scenario {
     /// Whether a shutdown may have to be forced.
     pub(crate) fn may_be_forced(&self, life: usize) -> bool {
         // The deadline is short beside these, or rows wait for tokens.
+        let slow = |reload: &Reload| matches!(reload.trouble, Trouble::Late | Trouble::Disk | Trouble::Full);
         self.lives[life].second_signal.is_some()
+            || self.lives[life].reloads.iter().any(slow)
             || self.rate.is_some()
             || self.sinks.iter().any(|s| s.manner != Manner::Prompt)
     }
 
-    /// Whether that sink's rows are safe before it has them.
+    /// Whether that sink's rows are safe before it has them, when a life begins.
     pub(crate) fn has_disk(&self, sink: usize) -> bool {
         self.sinks[sink].disk.is_some() || self.linked_disk.is_some()
-    }
-
-    /// Whether rows may lie in two buffers that follow each other.
-    pub(crate) fn has_two_disks(&self) -> bool {
-        self.linked_disk.is_some()
     }
 
     /// Whether the row may come to that sink.
@@ -346,7 +374,13 @@ impl Scenario {
 
 impl SinkPlan {
     fn drops_when_full(&self) -> bool {
-        self.disk.map_or(self.when_full != "block", |disk| disk.drops())
+        let later = self.later.is_some_and(DiskPlan::drops);
+        later || self.disk.map_or(self.when_full != "block", DiskPlan::drops)
+    }
+
+    /// Whether it may have files.
+    pub(crate) fn may_have_disk(&self) -> bool {
+        self.disk.is_some() || self.later.is_some()
     }
 }
 
@@ -423,5 +457,6 @@ fn sink(rng: &mut Rng) -> SinkPlan {
         only: (rng.below(4) == 0).then(|| pick(rng, &WORDS)),
         buffer_events: 1 + rng.below(200),
         disk: (rng.below(3) == 0).then(|| disk(rng)),
+        later: None,
     }
 }

@@ -10,7 +10,7 @@ use logweir::engine::{self, PipelinePlan, Plan};
 use logweir::flow::{Placement, Sink, Source};
 use serde_json::{Value, json};
 
-use super::scenario::{DiskPlan, Scenario, SinkPlan, Trouble};
+use super::scenario::{DiskPlan, LINK, Scenario, SinkPlan, Trouble};
 use super::sink::SimSink;
 use super::source::SimSource;
 use super::world::{Broken, Component, Start, World};
@@ -31,6 +31,8 @@ pub(crate) enum Change {
     OwnFilter(usize),
     /// The bounds of that sink's buffer.
     Room(usize),
+    /// That sink's buffer moves to disk.
+    ToDisk(usize),
     /// The first two sinks change places.
     Swap,
     /// A guest comes or goes.
@@ -46,7 +48,7 @@ impl Change {
     pub(crate) fn draw(scenario: &Scenario, rng: &mut Rng) -> Change {
         let sink = rng.below(scenario.sinks.len() as u64) as usize;
         let guests = scenario.guests();
-        match rng.below(14) {
+        match rng.below(18) {
             0 => Change::Filter,
             1 if scenario.held_back.is_some() => Change::HeldBack,
             2 if scenario.rate.is_some() => Change::Limit,
@@ -61,6 +63,12 @@ impl Change {
             }
             13 if scenario.aside && !guests.is_empty() && rng.below(2) == 0 => Change::Trade(guests.start),
             13 if scenario.aside => Change::Aside,
+            14..=17 => {
+                let may = |which: &usize| scenario.later(*which).is_some();
+                let all: Vec<usize> = (0..scenario.sinks.len()).chain([LINK]).filter(may).collect();
+                let one = all.get(rng.below(all.len().max(1) as u64) as usize);
+                one.map_or(Change::Sink(sink), |which| Change::ToDisk(*which))
+            }
             _ => Change::Sink(sink),
         }
     }
@@ -76,6 +84,8 @@ pub(crate) struct Shape {
     link: u64,
     sinks: Vec<SinkShape>,
     aside: Option<SinkShape>,
+    /// Sinks whose buffers have moved to disk, also while they are away.
+    on_disk: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +112,24 @@ impl Shape {
             link: 0,
             sinks: (0..scenario.steady).map(SinkShape::new).collect(),
             aside: scenario.aside.then(|| SinkShape::new(scenario.sinks.len() - 1)),
+            on_disk: Vec::new(),
+        }
+    }
+
+    /// Whether the other pipeline is there.
+    pub(crate) fn has_aside(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    /// Sinks whose buffers have moved to disk.
+    pub(crate) fn on_disk(&self) -> &[usize] {
+        &self.on_disk
+    }
+
+    /// That sink's buffer is on disk.
+    pub(crate) fn move_to_disk(&mut self, which: usize) {
+        if !self.on_disk.contains(&which) {
+            self.on_disk.push(which);
         }
     }
 
@@ -120,8 +148,9 @@ impl Shape {
             Change::Sink(which) => sink(which).into_iter().for_each(|s| s.version = version),
             Change::OwnFilter(which) => sink(which).into_iter().for_each(|s| s.filter = version),
             Change::Room(which) => sink(which).into_iter().for_each(|s| s.room = version),
+            Change::ToDisk(which) if scenario.later(which).is_some() => self.move_to_disk(which),
             // Files belong to a place: there, another sink would be given them.
-            Change::Swap if scenario.sinks[..scenario.steady].iter().all(|s| s.disk.is_none()) => {
+            Change::Swap if !scenario.sinks[..scenario.steady].iter().any(SinkPlan::may_have_disk) => {
                 if scenario.steady > 1 {
                     self.sinks.swap(0, 1);
                 }
@@ -146,7 +175,7 @@ impl Shape {
                     return self.change(Change::Guest(guest), scenario, version);
                 }
             }
-            Change::Swap | Change::Aside | Change::AsideBack => {}
+            Change::ToDisk(_) | Change::Swap | Change::Aside | Change::AsideBack => {}
         }
         false
     }
@@ -155,12 +184,16 @@ impl Shape {
     pub(crate) fn components<'a>(
         &'a self,
         scenario: &'a Scenario,
-    ) -> impl Iterator<Item = (Component, (usize, u64))> + 'a {
+    ) -> impl Iterator<Item = (Component, (usize, u64, bool))> + 'a {
         let there = |i: &usize| self.aside.is_some() || !scenario.is_source_aside(*i);
-        let sources =
-            (0..self.sources.len()).filter(there).map(|i| (Component::Source(i), (i, self.sources[i])));
-        let sinks = self.sinks.iter().enumerate().map(|(at, s)| (Component::Sink(s.which), (at, s.version)));
-        let aside = self.aside.iter().map(|s| (Component::Sink(s.which), (usize::MAX, s.version)));
+        let sources = (0..self.sources.len())
+            .filter(there)
+            .map(|i| (Component::Source(i), (i, self.sources[i], false)));
+        let sink = |at: usize, s: &SinkShape| {
+            (Component::Sink(s.which), (at, s.version, self.on_disk.contains(&s.which)))
+        };
+        let sinks = self.sinks.iter().enumerate().map(move |(at, s)| sink(at, s));
+        let aside = self.aside.iter().map(move |s| sink(usize::MAX, s));
         sources.chain(sinks).chain(aside)
     }
 
@@ -172,10 +205,22 @@ impl Shape {
         aside.chain(self.sinks.iter().enumerate().map(id))
     }
 
+    /// The id of each site that may have a buffer on disk: the same, and that of the sink that feeds the second pipeline.
+    pub(crate) fn buffer_ids(&self, scenario: &Scenario) -> impl Iterator<Item = (usize, String)> {
+        let link = scenario.linked.then(|| (LINK, "first.sink.0.pipeline".to_owned()));
+        self.sink_ids(scenario).chain(link)
+    }
+
     /// Whether that sink has filters of its own now.
     pub(crate) fn has_own_filters(&self, scenario: &Scenario, which: usize) -> bool {
         let own = |s: &SinkShape| s.which == which && (s.filter > 0 || scenario.sinks[which].only.is_some());
         self.sinks.iter().chain(&self.aside).any(own)
+    }
+
+    /// What that sink's buffer on disk is like now, if it is there.
+    pub(crate) fn disk_of(&self, scenario: &Scenario, which: usize) -> Option<DiskPlan> {
+        let always = if which == LINK { scenario.linked_disk } else { scenario.sinks[which].disk };
+        always.or(scenario.later(which).filter(|_| self.on_disk.contains(&which)))
     }
 
     fn config(&self, scenario: &Scenario) -> Value {
@@ -186,7 +231,8 @@ impl Shape {
         let mut filters: Vec<Value> =
             held.iter().map(|word| json!({"type": "exclude", "patterns": [word]})).collect();
         filters.extend((self.filter > 0).then(|| never(self.filter)));
-        let sinks: Vec<Value> = self.sinks.iter().map(|s| s.config(&scenario.sinks[s.which])).collect();
+        let config = |s: &SinkShape| s.config(&scenario.sinks[s.which], self.disk_of(scenario, s.which));
+        let sinks: Vec<Value> = self.sinks.iter().map(config).collect();
         let mut first = json!({
             "name": "first", "sources": vec![generate.clone(); steady], "filters": filters, "sinks": sinks,
         });
@@ -196,7 +242,8 @@ impl Shape {
         }
         let mut pipelines = vec![first];
         if scenario.linked {
-            let buffer = scenario.linked_disk.map_or(json!({"max_events": 50}), DiskPlan::config);
+            let disk = self.disk_of(scenario, LINK);
+            let buffer = disk.map_or(json!({"max_events": 50}), DiskPlan::config);
             let mut second = json!({"name": "second", "sources": [{"type": "pipeline"}], "sinks": []});
             second["sinks"] = std::mem::replace(
                 &mut pipelines[0]["sinks"],
@@ -205,7 +252,7 @@ impl Shape {
             pipelines.push(second);
         }
         if let Some(sink) = self.aside {
-            let sinks = [sink.config(&scenario.sinks[sink.which])];
+            let sinks = [config(&sink)];
             pipelines.push(json!({"name": "aside", "sources": [generate], "sinks": sinks}));
         }
         json!({"server": {"enabled": false}, "shutdown_timeout": "5s", "pipelines": pipelines})
@@ -225,7 +272,8 @@ impl Shape {
         for pipeline in &mut plan.pipelines {
             let name = pipeline.name.clone();
             if *name == *"first" {
-                if let (Some(disk), Some(planned)) = (scenario.linked_disk, pipeline.sinks.first_mut()) {
+                let disk = scenario.linked_disk.or(scenario.linked_later);
+                if let (Some(disk), Some(planned)) = (disk, pipeline.sinks.first_mut()) {
                     disk.shrink(&mut planned.buffer);
                 }
                 if scenario.linked {
@@ -247,10 +295,10 @@ impl Shape {
 }
 
 impl SinkShape {
-    fn config(&self, plan: &SinkPlan) -> Value {
+    fn config(&self, plan: &SinkPlan, disk: Option<DiskPlan>) -> Value {
         let events = plan.buffer_events + self.room % 7;
         let memory = json!({"max_events": events, "when_full": plan.when_full});
-        let mut value = json!({"type": "null", "buffer": plan.disk.map_or(memory, DiskPlan::config)});
+        let mut value = json!({"type": "null", "buffer": disk.map_or(memory, DiskPlan::config)});
         let mut filters = Vec::new();
         filters.extend(plan.only.map(|only| json!({"type": "include", "patterns": [only]})));
         let never = json!({"type": "exclude", "patterns": [format!("never {}", self.filter)]});
@@ -301,7 +349,7 @@ impl Maker<'_> {
             let plan = &self.world.scenario.sinks[index];
             let (world, manner) = (self.world.clone(), plan.manner);
             let (start, rng) = self.start(Component::Sink(index), shape.version);
-            if let Some(disk) = plan.disk {
+            if let Some(disk) = plan.disk.or(plan.later) {
                 disk.shrink(&mut planned.buffer);
             }
             planned.sink.config = version(index, shape.version);

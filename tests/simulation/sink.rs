@@ -29,7 +29,7 @@ impl SimSink {
         let in_order = self.manner.keeps_order();
         // What comes and goes finds in its files what it had not noted as settled.
         let plan = &self.world.scenario.sinks[self.index];
-        let comes_back = !self.world.scenario.is_steady(self.index) && plan.disk.is_some();
+        let comes_back = !self.world.scenario.is_steady(self.index) && plan.may_have_disk();
         let mut log = lock(&self.world.sinks[self.index]);
         for (_, line) in lease.batch().lines() {
             let Some(row) = Row::parse(line) else {
@@ -43,7 +43,7 @@ impl SimSink {
             let life = self.world.life();
             let times = log.delivered.entry(row).or_insert((0, usize::MAX));
             // Two buffers in a row may both bring rows of an earlier life again.
-            let repeats = self.world.scenario.has_two_disks() && self.world.is_from_before(row) || comes_back;
+            let repeats = self.world.has_two_disks() && self.world.is_from_before(row) || comes_back;
             if times.1 == life && !repeats {
                 self.world.violation(format!("sink {} got {row:?} twice for one offer", self.index));
             }

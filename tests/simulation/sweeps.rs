@@ -9,7 +9,7 @@ use super::shape::Change;
 use super::{Figures, judged, number};
 
 /// Each kind of change alone.
-const CHANGES: [Change; 9] = [
+const CHANGES: [Change; 10] = [
     Change::Filter,
     Change::Source(0),
     Change::Sink(0),
@@ -19,11 +19,12 @@ const CHANGES: [Change; 9] = [
     Change::Guest(2),
     Change::Aside,
     Change::Trade(2),
+    Change::ToDisk(0),
 ];
 const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sinks, Trouble::Sources];
 
 fn sink(manner: Manner, disk: Option<DiskPlan>) -> SinkPlan {
-    SinkPlan { manner, when_full: "block", only: None, buffer_events: 15, disk }
+    SinkPlan { manner, when_full: "block", only: None, buffer_events: 15, disk, later: None }
 }
 
 /// A slow sink, one that juggles behind a disk buffer, a guest with a disk buffer, and a pipeline aside: a reload,
@@ -54,7 +55,7 @@ fn small(reload: Reload, end: End, survives: Survives) -> Scenario {
         batch_rows_max: 8,
         source_faults: false,
         sinks: vec![
-            sink(Manner::Slow, None),
+            SinkPlan { later: Some(disk), ..sink(Manner::Slow, None) },
             sink(Manner::Juggling(3), Some(disk)),
             sink(Manner::Slow, Some(disk)),
             sink(Manner::Failing, None),
@@ -66,6 +67,7 @@ fn small(reload: Reload, end: End, survives: Survives) -> Scenario {
         rate: None,
         linked: false,
         linked_disk: None,
+        linked_later: None,
     }
 }
 
@@ -101,7 +103,15 @@ fn a_reload_at_every_step_loses_nothing() {
 #[test]
 fn a_crash_at_every_write_of_a_reload_loses_nothing() {
     let mut figures = Figures::default();
-    for change in [Change::Filter, Change::Sink(1), Change::Source(0), Change::Guest(2), Change::Aside] {
+    let changes = [
+        Change::Filter,
+        Change::Sink(1),
+        Change::Source(0),
+        Change::Guest(2),
+        Change::Aside,
+        Change::ToDisk(0),
+    ];
+    for change in changes {
         for (turn, survives) in (0..).zip(Survives::ALL) {
             for operation in (0..24).filter(|operation| is_thorough() || operation % 4 == turn) {
                 let end = End::Crash(When::Reload(0, Then::Operation(operation)));
@@ -173,4 +183,77 @@ fn a_link_behind_a_disk_buffer_is_exchanged_at_every_step() {
         figures.add(&judged(scenario, at, &format!("a link exchanged at step {at}")));
     }
     println!("a link exchanged at every step: {figures}, no violation");
+}
+
+/// What a sink's buffer on disk is like once it has moved there.
+fn later(when_full: &'static str, sync_millis: u64) -> DiskPlan {
+    DiskPlan { when_full, bytes_max: 60 << 10, memory_bytes: 3000, sync_millis, compress: None }
+}
+
+/// The first sink's buffer moves to disk at that step, with that trouble, and a while later again, without.
+fn move_twice(manner: Manner, trouble: Trouble, at: u64, disk: DiskPlan) -> Scenario {
+    let mut moves = step(Change::ToDisk(0), trouble, at);
+    // With a source, so that one can fail.
+    moves.changes.push(Change::Source(0));
+    let mut scenario = small(moves, End::Completion, Survives::Everything);
+    scenario.sinks[0] = SinkPlan { later: Some(disk), ..sink(manner, None) };
+    let again = Reload {
+        when: When::After(Duration::from_millis(40)),
+        changes: vec![Change::ToDisk(0)],
+        trouble: Trouble::None,
+    };
+    scenario.lives[0].reloads.insert(1, again);
+    scenario.seed = at;
+    scenario
+}
+
+#[test]
+fn a_buffer_moves_to_disk_at_every_step_and_after_every_trouble() {
+    let mut figures = Figures::default();
+    let troubles =
+        [Trouble::None, Trouble::Sinks, Trouble::Sources, Trouble::Late, Trouble::Disk, Trouble::Full];
+    let manners = [Manner::Prompt, Manner::Slow, Manner::Juggling(4), Manner::Failing, Manner::Hanging];
+    for (trouble, manner) in troubles.into_iter().flat_map(|trouble| manners.map(|manner| (trouble, manner)))
+    {
+        let every = if is_thorough() { 1 } else { 3 };
+        for at in (0..30).step_by(every) {
+            let disk = later(["block", "overflow"][at as usize % 2], [0, 5, 1000][at as usize / 2 % 3]);
+            let name = format!("to disk before {manner:?} with trouble {trouble:?} at step {at}");
+            figures.add(&judged(move_twice(manner, trouble, at, disk), at, &name));
+        }
+    }
+    println!("a buffer moves to disk at every step: {figures}, no violation");
+}
+
+#[test]
+fn an_end_at_every_moment_of_a_buffer_on_its_way_to_disk_loses_nothing() {
+    let mut figures = Figures::default();
+    let troubles = [Trouble::None, Trouble::Sinks, Trouble::Sources, Trouble::Disk, Trouble::Full];
+    let thens = |at: u64| match at {
+        0..12 => Then::Step(at),
+        _ => Then::After(Duration::from_millis((at - 12) * (at - 12))),
+    };
+    for (trouble, at) in troubles.into_iter().flat_map(|trouble| (0..24).map(move |at| (trouble, at))) {
+        for (manner, second) in
+            [(Manner::Slow, None), (Manner::Hanging, Some(at * 3)), (Manner::Dead, Some(at))]
+        {
+            let mut scenario = move_twice(manner, trouble, 12, later("block", 5));
+            let last = scenario.lives.remove(0);
+            let mut first = last.clone();
+            first.reloads.truncate(2);
+            first.end = match at % 3 {
+                0 => End::Crash(When::Reload(0, thens(at))),
+                _ => End::Drain(When::Reload(0, thens(at))),
+            };
+            first.survives = Survives::ALL[at as usize % 4];
+            first.second_signal = second.map(Duration::from_millis);
+            scenario.lives = vec![first, Life { reloads: last.reloads[2..].to_vec(), ..last }];
+            let name = format!(
+                "to disk before {manner:?} with trouble {trouble:?}, an end {:?} after it began",
+                thens(at)
+            );
+            figures.add(&judged(scenario, at, &name));
+        }
+    }
+    println!("an end at every moment of a buffer on its way to disk: {figures}, no violation");
 }

@@ -1,6 +1,7 @@
 //! What outlives a crash: which rows each source was told are safe, and which rows each sink has taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use super::accounts::Accounts;
 use super::disk::model::{Model, Survives};
-use super::scenario::{Scenario, Trouble};
+use super::scenario::{LINK, Scenario, Trouble};
 use super::shape::Shape;
 
 /// The payload of panics that the simulation itself throws.
@@ -122,7 +123,8 @@ impl Start {
     /// Whether this start is one that is to fail.
     pub(crate) fn fails(&self, world: &World) -> bool {
         let meant = match (self.trouble, self.component) {
-            (Trouble::Sinks, Component::Sink(_)) | (Trouble::Sources, Component::Source(_)) => true,
+            (Trouble::Sinks, Component::Sink(_)) => true,
+            (Trouble::Sources | Trouble::Disk, Component::Source(_)) => true,
             (Trouble::Sink(this), Component::Sink(which)) => this == which,
             _ => false,
         };
@@ -190,12 +192,18 @@ pub(crate) struct World {
     life: AtomicU64,
     /// What buffers are on.
     pub(crate) disk: Mutex<Model>,
+    /// It takes nothing just now, or did when this life was told to end.
+    refuses: AtomicBool,
     /// Sends and settlements until something happens, and what.
     fuses: Mutex<Vec<(u64, Fuse)>>,
     /// The configuration that runs.
     pub(crate) shape: Mutex<Shape>,
     /// The one that the reload under way brings.
     pub(crate) next_shape: Mutex<Option<Shape>>,
+    /// Sinks whose buffers have moved to disk, or may have: the configuration of the next life says so.
+    pub(crate) moved: Mutex<BTreeSet<usize>>,
+    /// Those of them that a failed reload of this life has left on disk.
+    pub(crate) left_on_disk: Mutex<BTreeSet<usize>>,
     /// Reloads so far, over all lives.
     pub(crate) generation: AtomicU64,
     /// The one that is under way.
@@ -218,6 +226,8 @@ pub(crate) struct World {
     pub(crate) accounts: Mutex<Accounts>,
     /// What reloads came to, over all lives.
     pub(crate) outcomes: Mutex<BTreeMap<&'static str, u64>>,
+    /// What became of buffers that were to move to disk.
+    pub(crate) moves: Mutex<BTreeMap<&'static str, u64>>,
     /// Lives that came to an end with everything delivered or on the disk.
     in_order: Mutex<Vec<usize>>,
     /// Events that each disk buffer held when the life before ended, unless that was a crash.
@@ -238,9 +248,12 @@ impl World {
             panics: AtomicU64::new(0),
             life: AtomicU64::new(0),
             disk: Mutex::default(),
+            refuses: AtomicBool::new(false),
             fuses: Mutex::default(),
             shape: Mutex::new(Shape::new(&scenario)),
             next_shape: Mutex::default(),
+            moved: Mutex::default(),
+            left_on_disk: Mutex::default(),
             generation: AtomicU64::new(0),
             reloading: Mutex::default(),
             untouched: Mutex::default(),
@@ -253,6 +266,7 @@ impl World {
             versions: Mutex::default(),
             accounts: Mutex::default(),
             outcomes: Mutex::default(),
+            moves: Mutex::default(),
             in_order: Mutex::default(),
             stored: Mutex::default(),
             violations: Mutex::default(),
@@ -271,6 +285,8 @@ impl World {
         if let Some(next) = next.filter(|_| self.generation.load(Ordering::Relaxed).is_multiple_of(2)) {
             *lock(&self.shape) = next;
         }
+        lock(&self.moved).iter().for_each(|which| lock(&self.shape).move_to_disk(*which));
+        lock(&self.left_on_disk).clear();
         *lock(&self.reloading) = None;
         *lock(&self.accounts) = Accounts::default();
         for map in [&self.at_work, &self.versions] {
@@ -286,6 +302,17 @@ impl World {
             (log.beyond, log.again, log.passes_before) = (BTreeMap::new(), false, log.passes);
             (log.offered, log.left_off) = (0, None);
         }
+    }
+
+    /// Whether that sink's rows are safe before it has them.
+    pub(crate) fn has_disk(&self, sink: usize) -> bool {
+        let moved = lock(&self.moved);
+        self.scenario.has_disk(sink) || moved.contains(&sink) || moved.contains(&LINK)
+    }
+
+    /// Whether rows may lie in two buffers that follow each other.
+    pub(crate) fn has_two_disks(&self) -> bool {
+        self.scenario.linked_disk.is_some() || lock(&self.moved).contains(&LINK)
     }
 
     /// A component begins to work.
@@ -344,6 +371,7 @@ impl World {
 
     /// The machine comes back, with what of the disk survives.
     pub(crate) fn reboot(&self, survives: Survives) {
+        self.refuses.store(false, Ordering::Relaxed);
         let mut disk = lock(&self.disk);
         *disk = disk.after_crash(survives);
         lock(&self.fuses).clear();
@@ -351,7 +379,19 @@ impl World {
 
     /// This life came to its end without force: what a sink has, it has for good.
     pub(crate) fn end_in_order(&self) {
-        lock(&self.in_order).push(self.life());
+        // On a disk that takes nothing, nobody could write down how far a sink has come.
+        if !self.refuses.load(Ordering::Relaxed) {
+            lock(&self.in_order).push(self.life());
+        }
+    }
+
+    /// The disk takes nothing from now on, or takes things again.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        // A buffer that ends meanwhile has written its last.
+        if refuses || !self.ending.load(Ordering::Relaxed) {
+            self.refuses.store(refuses, Ordering::Relaxed);
+        }
+        lock(&self.disk).refuse(refuses.then_some(ErrorKind::StorageFull));
     }
 
     pub(crate) fn ended_in_order(&self, life: usize) -> bool {

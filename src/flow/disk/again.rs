@@ -70,10 +70,12 @@ impl Stage {
 
     /// Another sink may have taken over from one that has ended.
     pub(super) fn take_successor(&mut self) {
-        if !self.attended.has_changed().unwrap_or(false) {
+        let attended = self.attended.borrow_and_update();
+        if !attended.has_changed() {
             return;
         }
-        self.gone = self.attended.borrow_and_update().clone();
+        self.gone = attended.clone();
+        drop(attended);
         // What the other one had in hand when it ended was reported by now.
         self.take_settlements();
         self.again.not_before = Some(clock::now());

@@ -18,10 +18,13 @@ pub mod format;
 #[cfg(test)]
 mod format_tests;
 mod giving_up;
+mod handover;
+#[cfg(test)]
+mod handover_tests;
 #[cfg(test)]
 mod lives_tests;
 #[cfg(test)]
-mod model_tests;
+pub(crate) mod model_tests;
 mod opening;
 mod passing;
 #[cfg(test)]
@@ -53,6 +56,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use handover::Handover;
 pub use reader::ReadBack;
 pub use recovery::Recovered;
 pub use stage::{Control, DiskBuffer, RunningBuffer};

@@ -21,6 +21,9 @@ use crate::base::shutdown::Shutdown;
 use crate::flow::component::Fault;
 use crate::flow::meter::Reason;
 
+/// Hears whether the buffer could be opened.
+type Told = oneshot::Sender<Result<(), Fault>>;
+
 impl Stage {
     /// Opens the buffer, trying again while the fault may pass; `None` when it will not, or the end came first.
     pub(super) async fn open(
@@ -29,7 +32,7 @@ impl Stage {
         name: String,
         shutdown: Shutdown,
         gone: CancellationToken,
-        tell: oneshot::Sender<Result<(), Fault>>,
+        tell: Told,
     ) -> Option<Stage> {
         let mut tell = Some(tell);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
@@ -53,12 +56,16 @@ impl Stage {
                     buffer.meter.error();
                     buffer.status.set_trouble(Some(why));
                     if !buffer.pause(backoff.next_delay(), &shutdown).await {
-                        buffer.back.close();
+                        buffer.leave();
                         return None;
                     }
                 }
             }
         };
+        if !buffer.may_begin(&shutdown, &mut tell).await {
+            buffer.leave();
+            return None;
+        }
         buffer.status.set_trouble(None);
         buffer.status.opened(&dir);
         for note in &recovered.notes {
@@ -114,13 +121,40 @@ impl DiskBuffer {
         }
     }
 
-    /// Waits before the next try to open; meanwhile rows wait, or go by the policy. False when the end has come.
+    /// Waits, open, until it is sure that the queue before it stays its own. False when it does not, or the end has come.
+    async fn may_begin(&self, shutdown: &Shutdown, tell: &mut Option<Told>) -> bool {
+        let Some(given) = &self.given else { return true };
+        tell.take().map(|tell| tell.send(Ok(())).ok());
+        tokio::select! {
+            biased;
+            kept = given.kept() => kept,
+            () = shutdown.aborted() => false,
+        }
+    }
+
+    /// Ends before it began. A sink whose queue is another's is released: it must not think that its stream is over.
+    fn leave(&self) {
+        if !self.front.is_released() {
+            self.back.close();
+        }
+    }
+
+    /// Waits before the next try to open; meanwhile rows wait, or go by the policy. False when the end has come, or
+    /// the queue is another's.
     async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
         let until = clock::now() + pause;
-        let waits = self.options.when_full.waits();
         loop {
+            let undecided = self.given.as_ref().filter(|given| given.is_undecided());
+            let waits = self.options.when_full.waits() || undecided.is_some();
+            let decided = async {
+                match undecided {
+                    Some(given) => given.kept().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = shutdown.aborted() => return false,
+                kept = decided => if !kept { return false },
                 () = tokio::time::sleep_until(until) => return true,
                 lease = self.front.recv(), if !waits => match lease {
                     Some(lease) => lease.dropped(Reason::BufferFault),

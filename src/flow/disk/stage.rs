@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::again::{Again, Attended};
 use super::format::Point;
+use super::handover::{Given, Handover};
 use super::passing::Passing;
 use super::safety::PERSIST_EVERY;
 use super::status::BufferStatus;
@@ -45,6 +46,8 @@ const FRONT_EVENTS: u64 = 1_000_000;
 /// A disk buffer before its thread is started.
 #[derive(Debug)]
 pub struct DiskBuffer {
+    /// Before the end of the queue that it is about, which must not be dropped first.
+    pub(super) given: Option<Given>,
     pub(super) front: Inlet,
     pub(super) back: Arc<Queue>,
     pub(super) ledger: Arc<Ledger>,
@@ -109,16 +112,39 @@ impl DiskBuffer {
         options: DiskOptions,
         meter: Arc<Meter>,
     ) -> (Arc<Queue>, DiskBuffer, Inlet) {
-        let front = Queue::new(front_bounds(&options), meter.clone());
+        let front = Queue::new(front_bounds(&options), meter);
+        let (buffer, inlet) = DiskBuffer::behind(&front, Inlet::new(front.clone()), options, storage);
+        (front, buffer, inlet)
+    }
+
+    /// A buffer behind a queue that had a sink behind it and keeps its bounds until they are set, and the sink's new end.
+    /// Nothing is taken from the queue before it is decided that the buffer keeps it; that sink must be gone by then.
+    pub fn take_over(queue: &Arc<Queue>, options: DiskOptions) -> (DiskBuffer, Inlet, Arc<Handover>) {
+        let release = CancellationToken::new();
+        let handover = Handover::new(release.clone());
+        let front = Inlet::releasable(queue.clone(), release);
+        let (mut buffer, inlet) = DiskBuffer::behind(queue, front, options, Arc::new(Disk));
+        buffer.given = Some(Given(handover.clone()));
+        (buffer, inlet, handover)
+    }
+
+    fn behind(
+        queue: &Arc<Queue>,
+        front: Inlet,
+        options: DiskOptions,
+        storage: Arc<dyn Storage>,
+    ) -> (DiskBuffer, Inlet) {
+        let meter = queue.meter().clone();
         let (send, wishes) = watch::channel(options);
         let (sink_gone, attended) = watch::channel(CancellationToken::new());
-        let control = Arc::new(Control { front: front.clone(), wishes: send, sink_gone });
+        let control = Arc::new(Control { front: queue.clone(), wishes: send, sink_gone });
         let ledger = Ledger::new(meter.clone());
         let back = Queue::relay(ledger.clone());
         let status = Arc::default();
         let inlet = Inlet::new(back.clone());
         let buffer = DiskBuffer {
-            front: Inlet::new(front.clone()),
+            given: None,
+            front,
             back,
             ledger,
             options,
@@ -129,7 +155,7 @@ impl DiskBuffer {
             status,
             storage,
         };
-        (front, buffer, inlet)
+        (buffer, inlet)
     }
 
     /// Its state, readable from anywhere.
@@ -246,10 +272,13 @@ impl Stage {
 
     /// A reload may want the buffer otherwise.
     pub(super) fn take_options(&mut self) {
-        if !self.wishes.has_changed().unwrap_or(false) {
+        // Also the last word of a reload that has taken its sink back.
+        let wish = self.wishes.borrow_and_update();
+        if !wish.has_changed() {
             return;
         }
-        self.options = *self.wishes.borrow_and_update();
+        self.options = *wish;
+        drop(wish);
         self.store.limits = self.options.limits;
         self.window.set_weight_max(self.options.ahead());
         // What was refused may be taken now.

@@ -391,3 +391,18 @@ async fn damage_in_the_middle_is_counted_as_dropped_and_the_rest_arrives() {
         (10, 1, 0)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_a_sink_that_is_gone_again_do_not_keep_it_busy() {
+    let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::default());
+    let cx = testing::task_cx(ComponentKind::Sink, "null", dir.path());
+    let (front, buffer, mut inlet) = DiskBuffer::new(options(DiskFull::Block), cx.meter.clone());
+    // Said before it runs, by somebody who says nothing more.
+    buffer.control().set(options(DiskFull::Overflow));
+    let running = buffer.start(&cx).unwrap();
+    front.push(batch(0, &heard)).await;
+    assert_eq!(take(&mut inlet).await, 0);
+    running.sink_gone.cancel();
+    front.close();
+    tokio::time::timeout(Duration::from_secs(20), running.done).await.expect("it ends").unwrap();
+}
