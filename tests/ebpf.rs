@@ -392,6 +392,7 @@ fn what_is_not_told_is_counted() {
         (counts["http2_connections"] == 1).then_some(counts)
     });
     assert_eq!((&counts["untracked_connections"], &counts["unlinked_tls_calls"]), (&0.into(), &0.into()));
+    assert_eq!(counts["left_out"], 0);
     assert!(counts["records"].as_u64().unwrap() >= 1, "{counts}");
     let (_, metrics) = support::http::get(&weir.authority(), "/metrics").unwrap();
     let series =
