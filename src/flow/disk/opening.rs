@@ -117,12 +117,14 @@ impl DiskBuffer {
     /// Waits before the next try to open; meanwhile rows wait, or go by the policy. False when the end has come.
     async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
         let until = clock::now() + pause;
+        // Then the other sinks must not wait for this one.
+        let gone = self.attended.borrow().is_cancelled();
         loop {
             tokio::select! {
                 () = shutdown.aborted() => return false,
                 () = tokio::time::sleep_until(until) => return true,
                 Ok(()) = self.wishes.changed() => self.options = *self.wishes.borrow_and_update(),
-                lease = self.front.recv(), if !self.options.when_full.waits() => match lease {
+                lease = self.front.recv(), if gone || !self.options.when_full.waits() => match lease {
                     Some(lease) => lease.dropped(Reason::BufferFault),
                     None => return false,
                 },

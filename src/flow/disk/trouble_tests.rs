@@ -376,3 +376,33 @@ async fn a_reload_changes_what_a_buffer_does_that_cannot_be_opened_yet() {
     assert!(inlet.recv().await.is_none());
     stage.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_has_failed_for_good_holds_nobody_up_though_its_buffer_cannot_be_opened() {
+    let disk = Weather::default();
+    disk.turns(away);
+    let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
+    let (front, buffer, _inlet) =
+        DiskBuffer::on(Arc::new(disk.clone()), options(DiskFull::Block), meter.clone());
+    let (tell, _) = oneshot::channel();
+    let gone = buffer.control().another_sink();
+    let (own, ends) = (gone.clone(), shutdown.clone());
+    let stage =
+        task::spawn(
+            async move { Stage::open(buffer, "/b".into(), "t".into(), ends, own, tell).await.is_none() },
+        );
+    let source = task::spawn(async move {
+        for n in 0..300 {
+            front.push(Batch::from_lines("t", [format!("{n} {}", "z".repeat(2_000))])).await;
+        }
+    });
+    pause(10_000).await;
+    assert!(!source.is_finished(), "for a sink that is there, a source waits");
+    gone.cancel();
+    pause(10_000).await;
+    let counts = meter.snapshot();
+    assert!(source.is_finished() && counts.balances(), "{counts:?}");
+    assert_eq!(counts.dropped(Reason::BufferFault), 300);
+    shutdown.abort();
+    assert!(stage.await.unwrap());
+}
