@@ -143,9 +143,11 @@ impl DiskBuffer {
     /// the queue is another's.
     async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
         let until = clock::now() + pause;
+        // Then the other sinks must not wait for this one.
+        let gone = self.attended.borrow().is_cancelled();
         loop {
             let undecided = self.given.as_ref().filter(|given| given.is_undecided());
-            let waits = self.options.when_full.waits() || undecided.is_some();
+            let takes = undecided.is_none() && (gone || !self.options.when_full.waits());
             let decided = async {
                 match undecided {
                     Some(given) => given.kept().await,
@@ -156,7 +158,8 @@ impl DiskBuffer {
                 () = shutdown.aborted() => return false,
                 kept = decided => if !kept { return false },
                 () = tokio::time::sleep_until(until) => return true,
-                lease = self.front.recv(), if !waits => match lease {
+                Ok(()) = self.wishes.changed() => self.options = *self.wishes.borrow_and_update(),
+                lease = self.front.recv(), if takes => match lease {
                     Some(lease) => lease.dropped(Reason::BufferFault),
                     None => return false,
                 },

@@ -2,20 +2,26 @@
 //! goes meanwhile.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::model_tests::Model;
 use super::passing_tests::{Life, flood, number, options, pause};
+use super::stage::{DiskBuffer, Stage};
 use super::weather_tests::{
     Act, Breaks, Weather, away, full, no_files, no_position, no_rename, small, unreadable, unsynced,
     unwritable,
 };
 use super::{DiskFull, DiskOptions};
+use crate::base::shutdown::Shutdown;
+use crate::base::task;
 use crate::batch::{Batch, Outcome};
-use crate::flow::Reason;
 use crate::flow::queue::Inlet;
+use crate::flow::{Meter, Reason};
 
 #[tokio::test(start_paused = true)]
 async fn trouble_that_is_over_is_no_trouble_though_a_source_is_always_ahead() {
@@ -338,4 +344,65 @@ async fn segments_that_cannot_be_read_at_all_do_not_keep_a_buffer_from_opening()
     let lost = counts.dropped(Reason::BufferFault);
     assert!(lost > 0 && lost < 600 && counts.delivered_events == 600 - lost, "{counts:?}");
     life.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_changes_what_a_buffer_does_that_cannot_be_opened_yet() {
+    let disk = Weather::default();
+    disk.turns(away);
+    let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
+    let (front, buffer, inlet) =
+        DiskBuffer::on(Arc::new(disk.clone()), options(DiskFull::DropNewest), meter.clone());
+    let control = buffer.control().clone();
+    let (tell, _) = oneshot::channel();
+    let stage = task::spawn(async move {
+        let gone = CancellationToken::new();
+        let opened = Stage::open(buffer, "/b".into(), "t".into(), shutdown, gone, tell).await;
+        opened.expect("it opens in the end").run().await;
+    });
+    pause(20).await;
+    front.push(Batch::from_lines("t", ["dropped"])).await;
+    pause(1_000).await;
+    assert_eq!(meter.snapshot().dropped(Reason::BufferFault), 1);
+    control.set(options(DiskFull::Block));
+    pause(10).await;
+    front.push(Batch::from_lines("t", ["waits"])).await;
+    pause(30_000).await;
+    assert_eq!((meter.snapshot().dropped_total(), meter.snapshot().queued_events), (1, 1));
+    disk.clears_up();
+    let mut inlet = inlet;
+    inlet.recv().await.unwrap().delivered();
+    front.close();
+    assert!(inlet.recv().await.is_none());
+    stage.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_has_failed_for_good_holds_nobody_up_though_its_buffer_cannot_be_opened() {
+    let disk = Weather::default();
+    disk.turns(away);
+    let (meter, shutdown) = (Arc::new(Meter::default()), Shutdown::new());
+    let (front, buffer, _inlet) =
+        DiskBuffer::on(Arc::new(disk.clone()), options(DiskFull::Block), meter.clone());
+    let (tell, _) = oneshot::channel();
+    let gone = buffer.control().another_sink();
+    let (own, ends) = (gone.clone(), shutdown.clone());
+    let stage =
+        task::spawn(
+            async move { Stage::open(buffer, "/b".into(), "t".into(), ends, own, tell).await.is_none() },
+        );
+    let source = task::spawn(async move {
+        for n in 0..300 {
+            front.push(Batch::from_lines("t", [format!("{n} {}", "z".repeat(2_000))])).await;
+        }
+    });
+    pause(10_000).await;
+    assert!(!source.is_finished(), "for a sink that is there, a source waits");
+    gone.cancel();
+    pause(10_000).await;
+    let counts = meter.snapshot();
+    assert!(source.is_finished() && counts.balances(), "{counts:?}");
+    assert_eq!(counts.dropped(Reason::BufferFault), 300);
+    shutdown.abort();
+    assert!(stage.await.unwrap());
 }
