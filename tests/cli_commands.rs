@@ -52,7 +52,6 @@ fn usage_errors_exit_with_64_and_name_the_nearest() {
         (&["run", "missing.toml"], "to run this configuration, write `weir -c missing.toml`"),
         (&["x.log"], "to look at this file, write `weir tail x.log`"),
         (&["help"], "`weir COMMAND --help`"),
-        (&["reload"], "`kill -HUP PID`"),
         (&["tls", "sever"], "did you mean `weir tls server`?"),
         (&["generate", "docs"], "commands of `weir generate`: completions, man, schema, reference"),
         (&["tail", "-5", "x.log"], "`weir tail -n 100`"),

@@ -94,7 +94,6 @@ fn unknown_command(error: &clap::Error, given: &str) -> Failure {
     match given {
         "help" => failure.hint("`weir --help`, or `weir COMMAND --help`"),
         "version" => failure.hint("`weir --version`"),
-        "reload" => failure.hint("`kill -HUP PID` reloads the configuration; `weir status` shows the PID"),
         _ if is_config => failure.hint(format!("to run this configuration, write `weir -c {given}`")),
         _ if std::path::Path::new(given).exists() => {
             failure.hint(format!("to look at this file, write `weir tail {given}`"))
