@@ -157,7 +157,17 @@ impl<'a> Transaction<'a> {
         for step in &mut self.steps {
             step.before = Some(step.next.lead());
         }
+        self.buffers_keep()?;
         self.start_sources().await
+    }
+
+    /// Buffers that move to disk were open, but it was not sure that they would stay so.
+    fn buffers_keep(&self) -> Result<(), String> {
+        let mut sinks = self.steps.iter().flat_map(|step| &step.next.sinks);
+        let Some(sink) = sinks.find(|sink| !sink.buffer.keeps()) else { return Ok(()) };
+        let why = sink.buffer.status().and_then(|status| status.snapshot().trouble);
+        let why = why.unwrap_or_else(|| "its disk buffer ended at once".to_owned());
+        Err(format!("{}: {why}", sink.planned.sink.site.id()))
     }
 
     /// What those that are about to start claim for themselves.

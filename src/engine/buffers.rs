@@ -202,13 +202,17 @@ impl Buffer {
             (BufferPlan::Memory(bounds), None) => self.front.set_bounds(*bounds),
             (BufferPlan::Disk(options), Some(disk)) => {
                 disk.control.set(*options);
-                if disk.handover.as_ref().is_some_and(|handover| !handover.keep()) {
-                    // Its files turned out not to be usable, too late for anybody to go back.
-                    self.front.abort();
-                }
+                self.keeps();
             }
             _ => {}
         }
+    }
+
+    /// Whether it is what it was adapted to. Not if it was to get files that turned out not to be usable: then it is the
+    /// queue that it was before, with all that waits there.
+    pub(super) fn keeps(&self) -> bool {
+        let handover = self.disk.as_ref().and_then(|disk| disk.handover.as_ref());
+        handover.is_none_or(|handover| handover.keep())
     }
 
     /// A sink that was to take it over does not: false if that one had a queue with files behind it made of it, and rows

@@ -9,6 +9,8 @@ mod diff;
 #[cfg(test)]
 mod handover_tests;
 #[cfg(test)]
+mod handover_trouble_tests;
+#[cfg(test)]
 mod hostile_tests;
 mod live;
 #[cfg(test)]

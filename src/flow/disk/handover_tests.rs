@@ -135,6 +135,18 @@ fn what_is_given_back_is_as_it_was() {
 }
 
 #[test]
+fn what_is_given_back_before_its_files_were_tried_ends_however_long_they_fail() {
+    simulated(|| async {
+        let rig = Rig::new().await;
+        rig.model.refuse(Some(std::io::ErrorKind::StorageFull));
+        let (running, _inlet, handover) = rig.start(DiskFull::Block);
+        assert!(handover.give_back());
+        tokio::time::timeout(Duration::from_secs(60), running.done).await.expect("it ends").unwrap();
+        rig.is_as_before().await;
+    });
+}
+
+#[test]
 fn an_end_by_force_leaves_the_queue_to_whoever_ends_it() {
     simulated(|| async {
         let rig = Rig::new().await;

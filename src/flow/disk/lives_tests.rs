@@ -102,10 +102,10 @@ impl Hands {
     }
 }
 
-const POLICIES: [DiskFull; 4] =
+pub(super) const POLICIES: [DiskFull; 4] =
     [DiskFull::Block, DiskFull::Overflow, DiskFull::DropNewest, DiskFull::DropOldest];
 
-fn any_options(rng: &mut Rng, policies: &[DiskFull]) -> DiskOptions {
+pub(super) fn any_options(rng: &mut Rng, policies: &[DiskFull]) -> DiskOptions {
     let mut options = options(policies[rng.below(policies.len() as u64) as usize]);
     options.limits.bytes_max = [16 << 10, 64 << 10, 1 << 20][rng.below(3) as usize];
     options.limits.events_max = [None, None, Some(3), Some(30)][rng.below(4) as usize];
@@ -240,7 +240,7 @@ async fn go_down(seed: u64) {
     life.kill().await;
 }
 
-fn each(seeds: std::ops::Range<u64>, story: impl AsyncFn(u64) + std::panic::RefUnwindSafe) {
+pub(super) fn each(seeds: std::ops::Range<u64>, story: impl AsyncFn(u64) + std::panic::RefUnwindSafe) {
     for seed in seeds {
         let lived = std::panic::catch_unwind(|| {
             let mut runtime = tokio::runtime::Builder::new_current_thread();

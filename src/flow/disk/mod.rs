@@ -20,12 +20,16 @@ mod format_tests;
 mod giving_up;
 mod handover;
 #[cfg(test)]
+mod handover_lives_tests;
+#[cfg(test)]
 mod handover_tests;
 #[cfg(test)]
 mod lives_tests;
 #[cfg(test)]
 pub(crate) mod model_tests;
 mod opening;
+#[cfg(test)]
+mod opening_tests;
 mod passing;
 #[cfg(test)]
 mod passing_tests;

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::again::Again;
 use super::passing::Passing;
+use super::recovery::Tries;
 use super::stage::{DiskBuffer, RETRY, Stage};
 use super::store::Store;
-use super::trouble::{READS_MAX, Trouble};
+use super::trouble::Trouble;
 use super::window::{Settlements, Window};
 use crate::base::backoff::Backoff;
 use crate::base::clock;
@@ -31,17 +32,22 @@ impl Stage {
         dir: PathBuf,
         name: String,
         shutdown: Shutdown,
-        gone: CancellationToken,
+        mut gone: CancellationToken,
         tell: Told,
     ) -> Option<Stage> {
         let mut tell = Some(tell);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, Rng::from_entropy());
-        let mut failed = 0;
+        let mut tries = Tries::default();
         let (store, recovered) = loop {
             let (storage, limits) = (buffer.storage.clone(), buffer.options.limits);
-            match Store::open_insisting(storage, &dir, limits, failed >= READS_MAX) {
+            let opened = Store::open_trying(storage, &dir, limits, &mut tries);
+            for note in tries.notes.drain(..) {
+                tracing::error!(component = %name, "disk buffer {}: {note}", dir.display());
+            }
+            match opened {
                 Ok(opened) => break opened,
                 Err(fault @ Fault::Fatal { .. }) => {
+                    buffer.status.set_trouble(Some(fault.why().to_owned()));
                     match tell.take() {
                         Some(tell) => drop(tell.send(Err(fault))),
                         None => tracing::error!(component = %name, "{fault}"),
@@ -50,30 +56,30 @@ impl Stage {
                     return None;
                 }
                 Err(Fault::Retry { why, .. } | Fault::Unavailable { why }) => {
-                    failed += 1;
                     tell.take().map(|tell| tell.send(Ok(())).ok());
                     tracing::warn!(component = %name, "{why}; trying again");
                     buffer.meter.error();
                     buffer.status.set_trouble(Some(why));
-                    if !buffer.pause(backoff.next_delay(), &shutdown).await {
+                    if !buffer.pause(backoff.next_delay(), &shutdown, &mut gone).await {
                         buffer.leave();
                         return None;
                     }
                 }
             }
         };
-        if !buffer.may_begin(&shutdown, &mut tell).await {
-            buffer.leave();
-            return None;
-        }
-        buffer.status.set_trouble(None);
-        buffer.status.opened(&dir);
+        // Also where the queue goes back: this was done to the files.
         for note in &recovered.notes {
             tracing::warn!(component = %name, "disk buffer {}: {note}", dir.display());
         }
         if recovered.cut_bytes > 0 {
             tracing::warn!(component = %name, "disk buffer {}: cut a torn record of {} bytes", dir.display(), recovered.cut_bytes);
         }
+        if !buffer.may_begin(&shutdown, &mut tell).await {
+            buffer.leave();
+            return None;
+        }
+        buffer.status.set_trouble(None);
+        buffer.status.opened(&dir);
         if recovered.events > 0 {
             tracing::info!(component = %name, "{} events wait in the disk buffer {}", recovered.events, dir.display());
             buffer.meter.received(recovered.events, recovered.bytes);
@@ -139,15 +145,34 @@ impl DiskBuffer {
         }
     }
 
-    /// Waits before the next try to open; meanwhile rows wait, or go by the policy. False when the end has come, or
-    /// the queue is another's.
-    async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
+    /// Waits before the next try to open; meanwhile rows wait, or go by the policy, and sinks may end and follow each
+    /// other. False when the end has come, or the queue is another's.
+    async fn pause(&mut self, pause: Duration, shutdown: &Shutdown, gone: &mut CancellationToken) -> bool {
         let until = clock::now() + pause;
-        // Then the other sinks must not wait for this one.
-        let gone = self.attended.borrow().is_cancelled();
         loop {
+            if self.front.is_released() {
+                // Given back, maybe while a try was under way.
+                return false;
+            }
             let undecided = self.given.as_ref().filter(|given| given.is_undecided());
-            let takes = undecided.is_none() && (gone || !self.options.when_full.waits());
+            // Without a sink, too: the others must not wait for this one.
+            let (is_own, alone) = (undecided.is_none(), gone.is_cancelled());
+            let takes = is_own && (alone || !self.options.when_full.waits());
+            let front = &mut self.front;
+            let next = async {
+                if takes && let Some(lease) = front.recv().await {
+                    return Some(lease);
+                }
+                front.closed().await;
+                if !is_own || front.waiting_events() > 0 {
+                    return std::future::pending().await;
+                }
+                // For a sink, what files of an earlier run hold may be waited for; but not by the end.
+                if !alone {
+                    shutdown.draining().await;
+                }
+                None
+            };
             let decided = async {
                 match undecided {
                     Some(given) => given.kept().await,
@@ -159,7 +184,11 @@ impl DiskBuffer {
                 kept = decided => if !kept { return false },
                 () = tokio::time::sleep_until(until) => return true,
                 Ok(()) = self.wishes.changed() => self.options = *self.wishes.borrow_and_update(),
-                lease = self.front.recv(), if takes => match lease {
+                Ok(()) = self.attended.changed() => {
+                    *gone = self.attended.borrow_and_update().clone();
+                    self.back.reopen();
+                }
+                lease = next => match lease {
                     Some(lease) => lease.dropped(Reason::BufferFault),
                     None => return false,
                 },

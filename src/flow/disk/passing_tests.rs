@@ -58,7 +58,7 @@ pub(super) struct Life {
     pub(super) back: Arc<Queue>,
     pub(super) inlet: Option<Inlet>,
     pub(super) meter: Arc<Meter>,
-    shutdown: Shutdown,
+    pub(super) shutdown: Shutdown,
     pub(super) gone: CancellationToken,
     pub(super) heard: Heard,
     pub(super) stage: tokio::task::JoinHandle<()>,

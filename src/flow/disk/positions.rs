@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{Positions, SLOT, decode_slot, encode_slot};
+use super::recovery::Tries;
+use super::segments::set_aside;
 use super::storage::{Open, Storage, StoredFile};
 
 /// Name of the file in the buffer's directory.
@@ -34,18 +36,30 @@ pub fn read(file: &dyn StoredFile) -> io::Result<Option<Positions>> {
 }
 
 impl PositionFile {
-    /// Opens the file of the buffer in `dir`, making it if there is none; the caller makes the new name durable.
+    /// Opens the file of the buffer in `dir`, making it if there is none; the caller makes the new name durable. One that
+    /// the disk has not given back in some tries is moved aside.
     ///
     /// # Errors
     /// From the file system.
-    pub fn open(storage: Arc<dyn Storage>, dir: &Path) -> io::Result<(PositionFile, Option<Positions>)> {
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        tries: &mut Tries,
+    ) -> io::Result<(PositionFile, Option<Positions>)> {
         let path = dir.join(POSITION_FILE);
-        let (file, writable) = match storage.open(&path, Open::Write) {
+        let (mut file, mut writable) = match storage.open(&path, Open::Write) {
             Ok(file) => (file, true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => (storage.open(&path, Open::Create)?, true),
             Err(_) => (storage.open(&path, Open::Read)?, false),
         };
-        let found = read(file.as_ref())?;
+        let found = match read(file.as_ref()) {
+            Err(e) if tries.give_up(&e) => {
+                set_aside(storage.as_ref(), &path, &e, &mut tries.notes)?;
+                (file, writable) = (storage.open(&path, Open::Create)?, true);
+                None
+            }
+            found => found?,
+        };
         let generation = found.map_or(0, |p| p.generation);
         Ok((PositionFile { storage, path, file, writable, generation }, found))
     }

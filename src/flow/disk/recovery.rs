@@ -9,9 +9,10 @@ use super::format::{Point, Positions, SEGMENT_HEADER};
 use super::giving_up::Gaps;
 use super::positions::PositionFile;
 use super::scan::{CHUNK_BYTES, Found, Scanner};
-use super::segments::{Unreadable, find_segments};
+use super::segments::{Unreadable, find_segments, set_aside};
 use super::storage::{Open, Storage, StoredFile};
 use super::store::{LOCK_FILE, Limits, Losses, Segment, Store, segment_path};
+use super::trouble::{READS_MAX, speaks_of_the_file};
 use crate::batch::ChunkPool;
 use crate::flow::component::Fault;
 
@@ -29,6 +30,26 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// What else was found, in words.
     pub notes: Vec<String>,
+}
+
+/// Tries to open one buffer, one after the other.
+#[derive(Debug, Default)]
+pub struct Tries {
+    /// That ended at a file which the disk did not give back.
+    unreadable: u32,
+    /// What was moved aside, in words, until it is taken: also by a try that failed further on.
+    pub notes: Vec<String>,
+}
+
+impl Tries {
+    /// Whether a file that cannot be read is given up: after some tries, where it is the file that fails.
+    pub(super) fn give_up(&mut self, e: &io::Error) -> bool {
+        if !speaks_of_the_file(e) || self.unreadable >= READS_MAX {
+            return speaks_of_the_file(e);
+        }
+        self.unreadable += 1;
+        false
+    }
 }
 
 fn fault(dir: &Path, what: &str, e: &io::Error) -> Fault {
@@ -49,18 +70,21 @@ impl Store {
     /// Fatal when another process has it, when it may not be written, or when a file is of an unknown version (which
     /// is named and kept). What may pass, such as a full disk, may be tried again.
     pub fn open(storage: Arc<dyn Storage>, dir: &Path, limits: Limits) -> Result<(Store, Recovered), Fault> {
-        Store::open_insisting(storage, dir, limits, false)
+        let mut tries = Tries::default();
+        let (store, mut recovered) = Store::open_trying(storage, dir, limits, &mut tries)?;
+        recovered.notes.append(&mut tries.notes);
+        Ok((store, recovered))
     }
 
-    /// The same; when it `insists`, segments that the disk does not give back are moved aside.
+    /// The same, one try after others; files that the disk has not given back in some of them are moved aside.
     ///
     /// # Errors
     /// As of [`Store::open`].
-    pub fn open_insisting(
+    pub fn open_trying(
         storage: Arc<dyn Storage>,
         dir: &Path,
         limits: Limits,
-        insists: bool,
+        tries: &mut Tries,
     ) -> Result<(Store, Recovered), Fault> {
         let failed = |what: &'static str| move |e: io::Error| fault(dir, what, &e);
         storage.create_dir(dir).map_err(failed("make"))?;
@@ -74,9 +98,9 @@ impl Store {
             _ => fault(dir, "lock", &e),
         })?;
         let mut recovered = Recovered::default();
-        let (positions, found) = PositionFile::open(storage.clone(), dir).map_err(failed("open"))?;
+        let (positions, found) = PositionFile::open(storage.clone(), dir, tries).map_err(failed("open"))?;
         let (segments, salt) =
-            find_segments(storage.as_ref(), dir, found.map(|p| p.salt), insists, &mut recovered.notes)
+            find_segments(storage.as_ref(), dir, found.map(|p| p.salt), tries, &mut recovered.notes)
                 .map_err(|e| match e {
                     Unreadable::Io(e) => fault(dir, "read", &e),
                     Unreadable::Version(why) => Fault::fatal(why),
@@ -109,7 +133,7 @@ impl Store {
             spares: Vec::new(),
             refused: None,
         };
-        store.settle_points(found, &mut recovered).map_err(failed("read"))?;
+        store.settle_points(found, tries, &mut recovered).map_err(failed("read"))?;
         if let Some(found) = found {
             store.step_over((found.given_up, found.giving_up), &mut recovered);
         }
@@ -125,7 +149,12 @@ impl Store {
     }
 
     /// Finds where the log ends and where delivery goes on.
-    fn settle_points(&mut self, found: Option<Positions>, recovered: &mut Recovered) -> io::Result<()> {
+    fn settle_points(
+        &mut self,
+        found: Option<Positions>,
+        tries: &mut Tries,
+        recovered: &mut Recovered,
+    ) -> io::Result<()> {
         let first = self.segments.front().map(|s| s.start);
         let Positions { acked, synced, .. } = found.unwrap_or_else(|| Positions {
             acked: first.unwrap_or_default(),
@@ -133,9 +162,19 @@ impl Store {
             ..Positions::default()
         });
         let (acked, synced) = (self.plausible(acked), self.plausible(synced));
-        self.end = match self.segments.back().copied() {
-            Some(last) => self.find_end(last, synced, recovered)?,
-            None => Point::default(),
+        self.end = loop {
+            let Some(last) = self.segments.back().copied() else { break Point::default() };
+            match self.find_end(last, synced, recovered) {
+                Ok(end) => break end,
+                Err(e) if tries.give_up(&e) => {
+                    let path = segment_path(&self.dir, last.start.seq);
+                    set_aside(self.storage.as_ref(), &path, &e, &mut tries.notes)?;
+                    self.active = None;
+                    self.segments.pop_back();
+                    self.losses.damaged += 1;
+                }
+                Err(e) => return Err(e),
+            }
         };
         // The tail that a power failure took may have been settled, or synced and lost otherwise: numbers go on
         // after it, and what is missing shows as a gap.

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::format::{
     BadHeader, Point, SEGMENT_HEADER, SegmentHeader, VERSION, decode_segment, encode_segment,
 };
+use super::recovery::Tries;
 use super::scan::{CHUNK_BYTES, Found, Scanner};
 use super::storage::{Open, Storage};
 use super::store::{Segment, segment_number, segment_path};
-use super::trouble::speaks_of_the_file;
 use crate::base::rng::Rng;
 use crate::batch::ChunkPool;
 
@@ -40,13 +40,13 @@ struct File {
 /// Files that have their place, by the number of their first record: where they start, and under which number they lie.
 type Placed = BTreeMap<u64, (Segment, u64)>;
 
-/// The segments of a directory in order, and the salt of their checksums. With `insists`, files that the disk does not
-/// give back are moved aside.
+/// The segments of a directory in order, and the salt of their checksums. Files that the disk has not given back in
+/// some tries are moved aside.
 pub(super) fn find_segments(
     storage: &dyn Storage,
     dir: &Path,
     salt: Option<u32>,
-    insists: bool,
+    tries: &mut Tries,
     notes: &mut Vec<String>,
 ) -> Result<(VecDeque<Segment>, u32), Unreadable> {
     let mut files: Vec<File> = Vec::new();
@@ -54,14 +54,8 @@ pub(super) fn find_segments(
         let Some(number) = segment_number(&name) else { continue };
         let path = dir.join(&name);
         let header = match read_header(storage, &path) {
-            Err(Unreadable::Io(e)) if insists && speaks_of_the_file(&e) => {
-                let to = free_name(storage, &path);
-                storage.rename(&path, &to).map_err(Unreadable::Io)?;
-                notes.push(format!(
-                    "{} cannot be read: moved aside as {}: {e}",
-                    path.display(),
-                    to.display()
-                ));
+            Err(Unreadable::Io(e)) if tries.give_up(&e) => {
+                set_aside(storage, &path, &e, &mut tries.notes).map_err(Unreadable::Io)?;
                 continue;
             }
             header => header?,
@@ -83,9 +77,13 @@ pub(super) fn find_segments(
     let mut damaged = Vec::new();
     for file in files.iter().filter(|file| matches!(file.header, Header::Damaged)) {
         let path = segment_path(dir, file.number);
-        match first_record(storage, &path, file, salt).map_err(Unreadable::Io)? {
-            Some(first) => damaged.push((file, first)),
-            None => aside.push(file.number),
+        match first_record(storage, &path, file, salt) {
+            Ok(Some(first)) => damaged.push((file, first)),
+            Ok(None) => aside.push(file.number),
+            Err(e) if tries.give_up(&e) => {
+                set_aside(storage, &path, &e, &mut tries.notes).map_err(Unreadable::Io)?;
+            }
+            Err(e) => return Err(Unreadable::Io(e)),
         }
     }
     // Those that can be sure of their place come first.
@@ -232,12 +230,30 @@ fn first_record(storage: &dyn Storage, path: &Path, file: &File, salt: u32) -> i
     Ok(None)
 }
 
+/// Moves a file aside that the disk does not give back.
+pub(super) fn set_aside(
+    storage: &dyn Storage,
+    path: &Path,
+    why: &io::Error,
+    notes: &mut Vec<String>,
+) -> io::Result<()> {
+    let to = free_name(storage, path);
+    storage.rename(path, &to)?;
+    notes.push(format!("{} cannot be read: moved aside as {}: {why}", path.display(), to.display()));
+    Ok(())
+}
+
 /// A name for a damaged file that is not taken.
 pub(super) fn free_name(storage: &dyn Storage, path: &Path) -> PathBuf {
-    let mut aside = path.with_extension("seg.damaged");
+    let with = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let mut aside = with(".damaged");
     let mut n = 1;
     while storage.open(&aside, Open::Read).is_ok() {
-        aside = path.with_extension(format!("seg.{n}.damaged"));
+        aside = with(&format!(".{n}.damaged"));
         n += 1;
     }
     aside

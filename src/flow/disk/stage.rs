@@ -371,6 +371,7 @@ impl Stage {
         let until = clock::now() + LAST_WORDS;
         while !self.window.is_empty() && !self.back.is_aborted() && clock::now() < until {
             tokio::time::sleep(LEAST_PAUSE * 2).await;
+            self.take_settlements();
         }
         if let Some((handle, _)) = &mut self.syncing {
             let result = handle.await.unwrap_or_else(|e| Err(io::Error::other(e)));

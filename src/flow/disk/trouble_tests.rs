@@ -49,7 +49,7 @@ async fn trouble_that_is_over_is_no_trouble_though_a_source_is_always_ahead() {
 
 impl Life {
     /// The sink delivers all there is; how many batches.
-    fn deliver_all(&mut self) -> usize {
+    pub(super) fn deliver_all(&mut self) -> usize {
         let leases = std::iter::from_fn(|| self.inlet.as_mut().and_then(Inlet::try_recv));
         leases.map(|lease| lease.delivered()).count()
     }
