@@ -10,6 +10,9 @@ mod containers;
 #[cfg(ebpf_object)]
 #[path = "ebpf_programs/hooks.rs"]
 mod hooks;
+#[cfg(ebpf_object)]
+#[path = "ebpf_programs/libraries.rs"]
+mod libraries;
 #[path = "ebpf_programs/mod.rs"]
 mod programs;
 mod support;

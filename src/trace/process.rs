@@ -108,6 +108,7 @@ impl Processes {
         let read = std::fs::read(dir.join("cgroup")).ok().filter(|text| text.len() <= CGROUP_FILE_MAX);
         let text = read.map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
         match cgroup_path(&text).map(Arc::<str>::from) {
+            Some(path) if self.has_moved(owner, &path) => self.cgroup_by_id(owner),
             Some(path) => {
                 // In this order: if the number is still this process's now, it was when the paths were read.
                 let is_certain = named_by_controllers(&text) && is_same_process(&dir, owner.started_ns);
@@ -119,6 +120,14 @@ impl Processes {
             }
             None => self.cgroup_by_id(owner),
         }
+    }
+
+    /// Whether the process went to another group between the record and now, as far as that shows: what is read of it now
+    /// says nothing of the group that it was in.
+    fn has_moved(&self, owner: &Owner, path: &str) -> bool {
+        owner.cgroup > 1
+            && owner.group == owner.cgroup
+            && (self.by_id)(owner.cgroup).is_some_and(|then| then != path)
     }
 
     /// Where there is no version 1, a group's id is all there is to know, and the path is that of all its processes.
@@ -302,6 +311,25 @@ mod tests {
         processes.of(&another);
         assert_eq!(processes.foreign_group(&another, |_| false), Some(77), "it may have to be told again");
         assert_eq!(processes.of(&Owner { cgroup: 1, ..owner(8) }).cgroup, None);
+    }
+
+    /// As those that a container starts in containers of its own are, after they have begun in its group.
+    #[test]
+    fn a_process_that_was_moved_decides_nothing_for_the_group_it_was_in() {
+        let proc = proc_of(7, &format!("0::/docker/{}/docker/{}\n", "a".repeat(64), "b".repeat(64)));
+        let by_id = |id| (id == 77).then(|| format!("/docker/{}", "a".repeat(64)));
+        let is_wanted = |id: Option<&str>| id.is_some_and(|id| id.starts_with("aaaa"));
+        let mut processes = Processes::new(proc.path());
+        processes.find_cgroups_by_id(by_id);
+        let (outside, inside) =
+            (Owner { group: 77, ..owner(7) }, Owner { group: 78, cgroup: 78, ..owner(7) });
+        assert_eq!(processes.of(&outside).container.as_deref(), Some("a".repeat(64).as_str()));
+        assert_eq!(processes.foreign_group(&outside, is_wanted), None);
+        assert_eq!(processes.of(&inside).container.as_deref(), Some("b".repeat(64).as_str()));
+        assert_eq!(processes.foreign_group(&inside, is_wanted), Some(78));
+        // Nor does it for those whose group is all that is left to know.
+        let gone = Owner { group: 77, ..owner(8) };
+        assert!(is_wanted(processes.of(&gone).container.as_deref()));
     }
 
     /// The path may be there a moment later; and a process that is in no container now may be moved into one.

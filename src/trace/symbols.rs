@@ -9,6 +9,8 @@ use memchr::memmem;
 /// Most headers of each kind that are looked at, and most bytes of a table of symbols or names.
 const SEGMENTS_MAX: u16 = 1024;
 const TABLE_MAX: u64 = 256 << 20;
+/// Most places of names: each symbol is looked for among them.
+const PLACES_MAX: usize = 64;
 /// How much is read at a time; a multiple of a symbol's size.
 const CHUNK: usize = 24 * 16 * 1024;
 
@@ -122,10 +124,11 @@ impl Elf {
         chunks(file, table, 0, |chunk, _| {
             for symbol in chunk.chunks_exact(SYMBOL) {
                 let name = u32_at(symbol, 0);
-                let Some((_, function)) = places.iter().find(|(place, _)| *place == name) else { continue };
+                let Ok(place) = places.binary_search_by_key(&name, |(place, _)| *place) else { continue };
+                let function = places[place].1;
                 // STT_FUNC, and in a section.
-                if symbol[4] & 0xf == 2 && u16_at(symbol, 6) != 0 && found[*function].is_none() {
-                    found[*function] = self.offset(u64_at(symbol, 8));
+                if symbol[4] & 0xf == 2 && u16_at(symbol, 6) != 0 && found[function].is_none() {
+                    found[function] = self.offset(u64_at(symbol, 8));
                 }
             }
         })
@@ -140,7 +143,8 @@ impl Elf {
     }
 }
 
-/// Where the names are in a table of names, with the index of each. One may end another, so there may be several.
+/// Where the names are in a table of names, with the index of each, in the order of the places. One may end another, so
+/// there may be several.
 fn places<const N: usize>(
     file: &impl FileExt,
     table: &Section,
@@ -153,11 +157,11 @@ fn places<const N: usize>(
         for (n, name) in wanted.iter().enumerate() {
             let place = |at| Some((u32::try_from(start + at as u64).ok()?, n));
             // No sane file has more than a few; what is in the overlap is found twice.
-            places.extend(memmem::find_iter(chunk, name).filter_map(place).take(64));
+            places.extend(memmem::find_iter(chunk, name).filter_map(place).take(PLACES_MAX));
         }
         places.sort_unstable();
         places.dedup();
-        places.truncate(1024);
+        places.truncate(PLACES_MAX);
     })?;
     Ok(places)
 }
@@ -317,6 +321,16 @@ mod tests {
         put(&mut bytes, 0x2000 + SYMBOL, &u32::try_from(border).unwrap().to_le_bytes());
         put(&mut bytes, 0x200 + 2 * SECTION_HEADER + 32, &(CHUNK as u64 + 9).to_le_bytes());
         assert_eq!(found(bytes), [Some(0x1100), None]);
+    }
+
+    /// As often as it fits, in every piece: or each of millions of symbols would be looked for among all of them.
+    #[test]
+    fn a_name_that_comes_again_and_again_takes_no_time() {
+        let names = b"SSL_read\0".repeat(CHUNK);
+        let table = Section { kind: 3, offset: 0, size: names.len() as u64, link: 0 };
+        let places = places(&Bytes(names), &table, ["SSL_read_ex", "SSL_read"]).unwrap();
+        assert_eq!(places.len(), PLACES_MAX);
+        assert_eq!(places.last(), Some(&(63 * 9, 1)), "the first ones");
     }
 
     #[test]

@@ -116,6 +116,13 @@ impl Program {
         Program::of(command)
     }
 
+    /// Starts one of the files beside this one with libraries from a directory.
+    pub fn with_libraries(dir: &std::path::Path, args: &[&str]) -> Program {
+        let mut command = interpreter();
+        command.args(args).env("LD_LIBRARY_PATH", dir);
+        Program::of(command)
+    }
+
     fn of(mut command: Command) -> Program {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

@@ -58,4 +58,5 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("patterns", config::patterns),
     ("trace_records", trace::trace_records),
     ("http_heads", trace::http_heads),
+    ("elf_symbols", trace::elf_symbols),
 ];

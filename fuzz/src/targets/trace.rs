@@ -1,5 +1,8 @@
-//! What the kernel's programs hand over: the records are ours, but what they captured is anybody's.
+//! What the kernel's programs hand over: the records are ours, but what they captured is anybody's; and the files that
+//! processes run.
 
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use logweir::trace::event::TraceEvent;
@@ -7,6 +10,7 @@ use logweir::trace::http::head;
 use logweir::trace::http::pairing::{Pairing, Wanted};
 use logweir::trace::records::Record;
 use logweir::trace::row;
+use logweir::trace::symbols;
 
 /// Records, each behind its length: exchanges are told once each, and rows are JSON.
 pub fn trace_records(data: &[u8]) {
@@ -56,4 +60,39 @@ pub fn http_heads(data: &[u8]) {
     }
     head::trace_context(data);
     head::begins(data, true);
+}
+
+/// A file that is as long as it is, whatever its headers say.
+struct InMemory(Vec<u8>);
+
+impl FileExt for InMemory {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)).unwrap_or_default();
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        unreachable!("files of others are only read")
+    }
+}
+
+/// Programs and libraries, for whatever processor this is: what is found is named in there, and its place does not depend
+/// on what else is looked for.
+pub fn elf_symbols(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    if let Some(machine) = bytes.get_mut(18..20) {
+        machine.copy_from_slice(&if cfg!(target_arch = "x86_64") { 62_u16 } else { 183 }.to_le_bytes());
+    }
+    let file = InMemory(bytes);
+    let names = ["SSL_read", "SSL_write", "SSL_read_ex"];
+    let found = symbols::offsets(&file, names).expect("reading does not fail");
+    for (name, at) in names.iter().zip(found) {
+        let name = [name.as_bytes(), b"\0"].concat();
+        assert!(at.is_none() || file.0.windows(name.len()).any(|bytes| bytes == name));
+    }
+    let [read, write, read_ex] = found;
+    let other_way_round = symbols::offsets(&file, ["SSL_read_ex", "SSL_write", "SSL_read"]);
+    assert_eq!(other_way_round.expect("reading does not fail"), [read_ex, write, read]);
 }

@@ -108,7 +108,7 @@ fn is_statistics(line: &str) -> bool {
 }
 
 /// Whether the kernel said EPERM or EACCES, without a verifier's reasons.
-fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+pub(super) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref::<ProgramError>()
