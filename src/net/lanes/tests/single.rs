@@ -239,7 +239,8 @@ async fn a_slow_receiver_is_not_taken_for_one_that_stands_still() {
         network.set(0, Mood::Slow(2));
         let subject = Subject::start(&network, Strategy::Failover, LIMITS, 1);
         let row = "x".repeat(3500);
-        assert_eq!(subject.ending(&[&row]).await, Outcome::Delivered);
+        let ending = tokio::time::timeout(Duration::from_secs(600), subject.ending(&[&row])).await;
+        assert_eq!(ending.ok(), Some(Outcome::Delivered), "encrypted: {opaque}");
         assert_eq!((network.dials(), network.rows()), (1, vec![row]), "encrypted: {opaque}");
         subject.finish().await;
     }
