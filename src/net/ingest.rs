@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
@@ -225,21 +225,23 @@ fn body_form(request: &Request<Incoming>) -> Result<BodyForm, Problem> {
             .and_then(BodyKind::from_content_type)
             .ok_or_else(|| unsupported("content-type", value, BodyKind::TYPES.to_vec()))?,
     };
-    let coding = match headers.get(header::CONTENT_ENCODING) {
-        None => None,
-        Some(value) => coding(value)?,
-    };
-    Ok(BodyForm { kind, coding })
+    Ok(BodyForm { kind, coding: coding(headers)? })
 }
 
-fn coding(value: &HeaderValue) -> Result<Option<Compression>, Problem> {
+/// How the body is compressed. Several lines say the same as one with commas (RFC 9110, section 5.3): one coding upon
+/// another, of which only one is undone here.
+fn coding(headers: &HeaderMap) -> Result<Option<Compression>, Problem> {
     let known = || Compression::ALL.map(Compression::token).to_vec();
-    let token = value.to_str().unwrap_or_default().trim();
-    if token.is_empty() || token.eq_ignore_ascii_case("identity") {
-        return Ok(None);
+    let mut found = None;
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let token = value.to_str().unwrap_or("unreadable").trim();
+        if token.is_empty() || token.eq_ignore_ascii_case("identity") {
+            continue;
+        }
+        let coding = Compression::from_token(token).filter(|_| found.is_none());
+        found = Some(coding.ok_or_else(|| unsupported("content-encoding", value, known()))?);
     }
-    let coding = Compression::from_token(token);
-    coding.map(Some).ok_or_else(|| unsupported("content-encoding", value, known()))
+    Ok(found)
 }
 
 fn unsupported(header: &str, value: &HeaderValue, known: Vec<&'static str>) -> Problem {
@@ -369,7 +371,17 @@ mod tests {
 
     #[test]
     fn codings_are_told_apart() {
-        let test_coding = |value: &'static str| coding(&HeaderValue::from_static(value)).ok();
+        let all = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            coding(&headers).ok()
+        };
+        let test_coding = |value| all(&[value]);
+        assert_eq!(all(&[]), Some(None));
+        assert_eq!(all(&["identity", "gzip", ""]), Some(Some(Compression::Gzip)));
+        assert_eq!(all(&["gzip", "gzip"]), None, "as in one line");
         assert_eq!(test_coding("identity"), Some(None));
         assert_eq!(test_coding(" GZIP "), Some(Some(Compression::Gzip)));
         assert_eq!(test_coding("br"), None);

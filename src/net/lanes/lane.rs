@@ -115,6 +115,11 @@ impl Lane {
         on_wire + self.queue.works.len() == 0
     }
 
+    /// Whether it is connected.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
     pub(super) fn is_down(&self) -> bool {
         matches!(self.state, State::Idle)
     }
@@ -238,7 +243,11 @@ impl Lane {
             undialed = false;
             leftover = link.into_leftover();
         }
-        leftover.extend(std::mem::take(&mut self.queue).works);
+        // Where nobody was reached, that was an attempt for all; else these were still to come.
+        leftover.extend(std::mem::take(&mut self.queue).works.into_iter().map(|mut work| {
+            work.attempts += u64::from(undialed);
+            work
+        }));
         self.retiring = false;
         Event::Lost { why, leftover, probe: self.probe.take(), undialed }
     }

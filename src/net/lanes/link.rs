@@ -47,7 +47,9 @@ pub(super) struct Link {
     asked_at: u64,
     /// Whether bytes may wait inside TLS.
     unflushed: bool,
-    /// What was written and acknowledged at the last tick, and since when it has been so.
+    /// What the receiver's system has acknowledged on the wire, whosever bytes they are.
+    wire_acknowledged: u64,
+    /// What was written and acknowledged on the wire at the last tick, and since when it has been so.
     seen: (u64, u64),
     still_since: Instant,
     opened: Instant,
@@ -82,6 +84,7 @@ impl Link {
             wire_base,
             asked_at: 0,
             unflushed: false,
+            wire_acknowledged: 0,
             seen: (0, 0),
             still_since: now,
             opened: now,
@@ -226,6 +229,7 @@ impl Link {
             flight.work.delivered();
             any = true;
         }
+        self.wire_acknowledged = acknowledged.unwrap_or(self.acknowledged);
         if let Some(bytes) = acknowledged.filter(|_| self.connection.is_plain) {
             self.acknowledged = self.acknowledged.max(bytes.saturating_sub(self.wire_base).min(self.written));
         }
@@ -236,8 +240,10 @@ impl Link {
     /// there was something to be.
     pub(super) fn tick(&mut self, now: Instant, limit: Duration) -> io::Result<bool> {
         let settled = self.settle()?;
-        if self.flights.is_empty() || self.seen != (self.written, self.acknowledged) {
-            self.seen = (self.written, self.acknowledged);
+        // Not what is known of our own bytes: under TLS that changes only with the end of all that was flushed together.
+        let moved = (self.written, self.wire_acknowledged);
+        if self.flights.is_empty() || self.seen != moved {
+            self.seen = moved;
             self.still_since = now;
         } else if now - self.still_since >= limit {
             let why = format!("the receiver takes nothing: no progress for {limit:?} (`write_timeout`)");
@@ -247,7 +253,7 @@ impl Link {
     }
 
     /// The end of a broken link: settles what had arrived, to the row, and gives back the rest, in order. A row
-    /// that arrived in part begins anew.
+    /// that arrived in part begins anew. What was written in part, at least, has one attempt more behind it.
     pub(super) fn into_leftover(mut self) -> Leftover {
         // The system still knows how far the receiver had come; if not, more is sent again.
         self.settle().ok();
@@ -261,7 +267,12 @@ impl Link {
                 front.work.lease.split_to(rows).delivered();
             }
         }
-        self.flights.drain(..).map(|flight| flight.work).collect()
+        let written = self.written;
+        let attempted = |mut flight: Flight| {
+            flight.work.attempts += u64::from(flight.start < written);
+            flight.work
+        };
+        self.flights.drain(..).map(attempted).collect()
     }
 
     /// Says goodbye. Everything was acknowledged by then.

@@ -199,8 +199,9 @@ impl Lanes {
                 }
                 Some(Pick::WaitUntil(at)) => {
                     self.pick_at = Some(at);
-                    if let Some(why) = self.upstreams.trouble().filter(|_| cx.health.state() == State::Ready)
-                    {
+                    // A connection that is up is on trial still; the next one would not come to say that all is well.
+                    let down = !self.lanes.iter().any(Lane::is_up) && cx.health.state() == State::Ready;
+                    if let Some(why) = self.upstreams.trouble().filter(|_| down) {
                         cx.health.set(State::Restarting { why });
                     }
                 }
@@ -236,13 +237,12 @@ impl Lanes {
         }
     }
 
-    /// Puts work back in its place, each with one attempt more behind it.
+    /// Puts work back in its place, unless its attempts are used up.
     fn give_back(&mut self, leftover: Leftover, why: &str, cx: &TaskCx) {
         for mut work in leftover {
             if let Some(slot) = work.slot.take() {
                 slot.failed(why);
             }
-            work.attempts += 1;
             if self.limits.attempts_max.is_some_and(|max| work.attempts >= max) {
                 give_up(work, cx);
                 continue;

@@ -317,12 +317,13 @@ impl<'a> Dispatch<'a> {
         match answer.verdict {
             Verdict::Taken => {
                 slot.succeeded();
-                self.notices.delivered();
+                self.notices.works();
                 delivery.first_delivered();
             }
             Verdict::Rows => {
                 // It answers, and quickly: there is nothing wrong with the endpoint.
                 slot.succeeded();
+                self.notices.works();
                 if events > 1 {
                     delivery.split_first();
                 } else {

@@ -18,6 +18,8 @@ mod pool;
 mod probes;
 mod rejects;
 #[cfg(test)]
+mod state_tests;
+#[cfg(test)]
 mod tests;
 mod url;
 mod verdict;

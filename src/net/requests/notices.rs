@@ -65,8 +65,8 @@ impl Notices {
         }
     }
 
-    /// Rows were delivered.
-    pub(super) fn delivered(&self) {
+    /// The receiver answers as it should: it has taken rows, or has looked at them and wants others.
+    pub(super) fn works(&self) {
         self.cx.health.set_failing(false);
         let mut said = self.lock();
         let told = std::mem::take(&mut said.told);
@@ -74,7 +74,7 @@ impl Notices {
             && told
         {
             let after = since.elapsed();
-            tracing::info!(component = %self.cx.site.id(), failures, "delivers again after {after:.1?}");
+            tracing::info!(component = %self.cx.site.id(), failures, "answers again after {after:.1?}");
         }
         if std::mem::take(&mut said.unready) {
             self.cx.ready();

@@ -25,10 +25,14 @@ pub struct Probes {
 impl Probes {
     /// Asks, for ever. A receiver is back when it answers 2xx. Cancel-safe.
     pub(super) async fn run(&self, upstreams: &Upstreams, headers: &Headers) {
-        loop {
-            tokio::time::sleep(self.interval).await;
-            join_all((0..self.clients.len()).map(|index| self.ask(index, upstreams, headers))).await;
-        }
+        // Each by itself: one that takes its time to answer keeps no other waiting.
+        let ask = async |index| {
+            loop {
+                tokio::time::sleep(self.interval).await;
+                self.ask(index, upstreams, headers).await;
+            }
+        };
+        join_all((0..self.clients.len()).map(ask)).await;
     }
 
     async fn ask(&self, index: usize, upstreams: &Upstreams, headers: &Headers) {

@@ -229,3 +229,63 @@ async fn what_was_not_acknowledged_is_handed_over() {
         assert_eq!(subject.queue.meter().snapshot().dropped_total(), 0);
     }
 }
+
+/// Under TLS it is not known which of our bytes have arrived, only how many of those on the wire.
+#[tokio::test(start_paused = true)]
+async fn a_slow_receiver_is_not_taken_for_one_that_stands_still() {
+    for opaque in [false, true] {
+        let network = Network::new(1, opaque);
+        drop(task::spawn(network.clone().run(Duration::from_millis(50), 3)));
+        network.set(0, Mood::Slow(2));
+        let subject = Subject::start(&network, Strategy::Failover, LIMITS, 1);
+        let row = "x".repeat(3500);
+        let ending = tokio::time::timeout(Duration::from_secs(600), subject.ending(&[&row])).await;
+        assert_eq!(ending.ok(), Some(Outcome::Delivered), "encrypted: {opaque}");
+        assert_eq!((network.dials(), network.rows()), (1, vec![row]), "encrypted: {opaque}");
+        subject.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_comes_back_with_the_receiver_whoever_found_it() {
+    let network = network(1);
+    let subject = Subject::start(&network, Strategy::Failover, LIMITS, 1);
+    subject.ending(&["a"]).await;
+    network.set(0, Mood::Hangs);
+    subject.push(&["b"]).await;
+    subject.push(&["c"]).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    network.end(0, End::Reset);
+    network.set(0, Mood::Well);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(matches!(subject.cx.health.state(), State::Restarting { .. }));
+    // As on a machine that was held up: the pause is over, and the look at what was acknowledged is due, too.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(subject.ending(&["d"]).await, Outcome::Delivered);
+    assert_eq!(subject.cx.health.state(), State::Ready);
+    subject.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_sent_has_used_up_an_attempt() {
+    let network = network(1);
+    let limits = LaneLimits { attempts_max: Some(3), ..LIMITS };
+    let subject = Subject::start(&network, Strategy::Failover, limits, 1);
+    // A receiver that reads on and closes its connections now and then: 4 KiB of 12 are written at a time.
+    network.set(0, Mood::Hangs);
+    let rows: Vec<String> = (0..12).map(|i| format!("row {i:02} {}", "x".repeat(1000))).collect();
+    for row in &rows {
+        subject.push(&[row]).await;
+    }
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        network.set(0, Mood::Slow(3500));
+        network.set(0, Mood::Hangs);
+        network.end(0, End::Closed);
+    }
+    network.set(0, Mood::Well);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let counts = subject.queue.meter().snapshot();
+    assert_eq!((counts.dropped(Reason::Rejected), counts.delivered_events), (0, 12));
+    subject.finish().await;
+}
