@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::io::Errno;
+
 use super::retention::rotated_path;
 
 /// An open file and what is known of it.
@@ -65,7 +67,7 @@ impl OutputFile {
         if self.size > 0 {
             match self.file.read_exact_at(&mut last, self.size - 1) {
                 // Opened for writing only: nothing can be known.
-                Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => {}
+                Err(e) if e.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {}
                 read => read?,
             }
         }
@@ -97,6 +99,10 @@ impl OutputFile {
         write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<()>,
     ) -> io::Result<()> {
         self.dirty = true;
+        if self.is_regular {
+            // Somebody may have truncated it since: what fails is cut back to where it began.
+            self.size = self.file.metadata()?.len();
+        }
         match write(self.file.as_fd()) {
             Ok(()) => {
                 self.size += if self.is_regular { bytes } else { 0 };
@@ -160,7 +166,10 @@ impl OutputFile {
                 }
                 same
             }
-            Err(e) => e.kind() != ErrorKind::NotFound,
+            Err(e) => {
+                let elsewhere = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+                !e.raw_os_error().is_some_and(|code| elsewhere.contains(&code))
+            }
         }
     }
 
@@ -217,6 +226,37 @@ mod tests {
         assert!(failed.is_err());
         line(&mut file, "after\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept\nafter\n");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind_in_a_file_that_somebody_truncated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut file = OutputFile::open(&path, None, 0).unwrap();
+        line(&mut file, "before copytruncate\n");
+        File::create(&path).unwrap();
+        let failed = file.append(100, |fd| {
+            write_all(fd, b"half a ba")?;
+            Err(rustix::io::Errno::NOSPC)
+        });
+        assert!(failed.is_err());
+        line(&mut file, "after\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "after\n");
+        assert_eq!(file.size(), 6);
+    }
+
+    #[test]
+    fn notices_that_something_else_took_the_place_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mut file = OutputFile::open(&at("logs/x.log"), None, 0).unwrap();
+        assert!(file.is_current());
+        std::fs::rename(at("logs"), at("old")).unwrap();
+        std::fs::write(at("logs"), "").unwrap();
+        assert!(!file.is_current(), "a file");
+        std::fs::remove_file(at("logs")).unwrap();
+        std::os::unix::fs::symlink("logs", at("logs")).unwrap();
+        assert!(!file.is_current(), "a loop");
     }
 
     #[test]

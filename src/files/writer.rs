@@ -111,7 +111,11 @@ impl FileWriter {
     /// # Errors
     /// A fault that names the path. Rows of the batch that went to other files, or were rotated away, stay there.
     pub async fn write(&mut self, batch: &Batch, cx: &TaskCx) -> Result<(), Fault> {
-        for (path, rows) in self.by_path(batch) {
+        let parts = self.by_path(batch);
+        if parts.len() > 1 {
+            self.open_all(parts.iter().map(|(path, _)| path.as_str()))?;
+        }
+        for (path, rows) in parts {
             let mut rest = rows;
             while !rest.is_empty() {
                 let pieces = self.write_piece(&path, &mut rest, cx);
@@ -122,7 +126,8 @@ impl FileWriter {
                     cx.health.set(State::Restarting { why: full });
                 }
                 tokio::time::sleep(FULL_DISK_PAUSE).await;
-                self.unchecked = 0;
+                // Somebody may have removed files to make room, and has none as long as they are open.
+                self.tick();
             }
             if cx.health.state() != State::Ready {
                 tracing::info!(component = %cx.site.id(), "{path}: there is room again");
@@ -294,6 +299,20 @@ impl FileWriter {
         let open = self.open.get_mut(path).ok_or_else(|| Fault::retry(format!("{path}: not open")))?;
         (open.used_write, open.used_tick) = (self.writes, self.ticks);
         Ok(&mut open.file)
+    }
+
+    /// Finds out whether all of `paths` can be opened, before rows of a batch are in any of them: as long as one cannot,
+    /// each new attempt would repeat them in the others.
+    fn open_all<'a>(&mut self, paths: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+        let now = clock::unix_nanos();
+        for path in paths {
+            match self.file(path, now) {
+                // That is waited out, without a new attempt.
+                Err(Fault::Retry { why, .. }) if why.ends_with(NO_SPACE) => {}
+                opened => drop(opened?),
+            }
+        }
+        Ok(())
     }
 
     fn close_longest_unused(&mut self) -> Result<(), Fault> {

@@ -19,7 +19,7 @@ options! {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct File(Arc<Settings>);
+pub struct File(pub(crate) Arc<Settings>);
 
 impl Component for File {
     const NAME: &'static str = "file";

@@ -54,6 +54,30 @@ impl Entry {
         Entry { checkpoint, generation, next_number: 0, pending: VecDeque::new(), dirty: false, lost: false }
     }
 
+    /// Rows were dealt with; whether the checkpoint moved. Of neighbours behind rows that were not, only the last is
+    /// kept: one row that a sink never settles must not make all that pass it pile up.
+    fn settle(&mut self, number: u64) -> bool {
+        let Ok(at) = self.pending.binary_search_by_key(&number, |p| p.number) else { return false };
+        self.pending[at].done = true;
+        let mut moved = false;
+        while let Some(first) = self.pending.pop_front_if(|p| p.done) {
+            (self.checkpoint.offset, self.checkpoint.skipping) = (first.end, first.skipping);
+            moved = true;
+        }
+        if moved {
+            return true;
+        }
+        let is_done = |at: usize| self.pending.get(at).is_some_and(|p| p.done);
+        let (before, behind) = (is_done(at - 1), is_done(at + 1));
+        if behind {
+            self.pending.remove(at);
+        }
+        if before {
+            self.pending.remove(at - 1);
+        }
+        false
+    }
+
     /// Rows never settled: what is under way behind them must not move the checkpoint past them.
     fn lose(&mut self) {
         self.generation = self.generation.wrapping_add(1);
@@ -219,21 +243,10 @@ impl Ledger {
                 entry.lose();
                 state.lost.push(id);
             }
-        } else if let Some(entry) = current {
-            if let Some(at) = entry.pending.front().map(|first| number.wrapping_sub(first.number))
-                && let Some(settled) = entry.pending.get_mut(at as usize)
-            {
-                settled.done = true;
-            }
-            let mut moved = false;
-            while let Some(first) = entry.pending.pop_front_if(|p| p.done) {
-                entry.checkpoint.offset = first.end;
-                entry.checkpoint.skipping = first.skipping;
-                moved = true;
-            }
-            if moved {
-                self.touch(&mut state, id);
-            }
+        } else if let Some(entry) = current
+            && entry.settle(number)
+        {
+            self.touch(&mut state, id);
         }
         self.close_if_done(state);
     }
@@ -251,6 +264,12 @@ impl Ledger {
             }
         }
         back
+    }
+
+    /// How many notes of rows under way, or settled behind those, are kept of a file.
+    #[cfg(test)]
+    pub(super) fn noted(&self, id: FileId) -> usize {
+        self.state().entries[&id].pending.len()
     }
 
     fn touch(&self, state: &mut State, id: FileId) {

@@ -36,6 +36,8 @@ const WATCHED_INTERVAL: Duration = Duration::from_secs(4);
 const UNWATCHED_INTERVAL: Duration = Duration::from_millis(900);
 /// A compressed file is read when it was not written to for this long.
 const ARCHIVE_SETTLE: Duration = Duration::from_secs(1);
+/// After a want of descriptors a source makes do with fewer for this long.
+const SCARCE_FOR: Duration = Duration::from_secs(60);
 /// Rows that were lost are read again after this pause: what lost them may do so again.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,8 @@ pub(super) struct Tail<'a> {
     /// Files that may have a descriptor, oldest first.
     open: VecDeque<FileId>,
     open_max: usize,
+    /// When the process last had no descriptor to spare.
+    scarce: Option<Instant>,
     /// Files that could not be opened, and whether they were there at the first scan.
     pub(super) unreadable: HashMap<PathBuf, bool>,
     /// Paths whose file left and was not replaced yet, and when.
@@ -105,8 +109,7 @@ pub(super) struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
-    fn new(settings: &'a Settings, ledger: Session, cx: &'a TaskCx) -> Tail<'a> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(2048);
+    pub(super) fn new(settings: &'a Settings, ledger: Session, cx: &'a TaskCx) -> Tail<'a> {
         let now = clock::now();
         Tail {
             settings,
@@ -117,7 +120,8 @@ impl<'a> Tail<'a> {
             by_path: HashMap::new(),
             ready: VecDeque::new(),
             open: VecDeque::new(),
-            open_max: usize::try_from(limit / 4).unwrap_or(1024).clamp(8, 1024),
+            open_max: most_open(),
+            scarce: None,
             unreadable: HashMap::new(),
             vacant: HashMap::new(),
             known: Known::default(),
@@ -152,12 +156,14 @@ impl<'a> Tail<'a> {
     }
 
     /// Takes note of what changed: hints first, then what is due.
-    fn look(&mut self, now: Instant) {
+    pub(super) fn look(&mut self, now: Instant) {
         self.go_back(now);
         let hints = self.watch.take();
         self.scan_wanted |= hints.rescan;
         for path in hints.paths {
-            self.watch.renew(&path);
+            if hints.rescan {
+                self.watch.renew(&path);
+            }
             match self.by_path.get(&path) {
                 Some(&id) => self.enqueue(id),
                 None => self.scan_wanted |= self.unreadable.contains_key(&path),
@@ -193,7 +199,7 @@ impl<'a> Tail<'a> {
             let Some(file) = self.files.get_mut(&id) else { continue };
             tracing::warn!(path = %file.path.display(), read = file.offset, again_from = checkpoint.offset, "lines were lost on their way, reading them again");
             (file.offset, file.skipping) = (checkpoint.offset, checkpoint.skipping);
-            (file.seen, file.flush_at, file.archive) = ((0, 0), None, None);
+            (file.seen, file.flush_at, file.archive, file.hole) = ((0, 0), None, None, 0);
             file.due = now + LOST_PAUSE;
             file.queued = false;
             self.backlog.count(file, &self.cx.meter);
@@ -207,6 +213,9 @@ impl<'a> Tail<'a> {
         if self.last_read.is_some_and(|at| now - at > Duration::from_secs(1)) {
             self.last_read = None;
             self.pool.shrink();
+        }
+        if self.scarce.is_some_and(|at| now - at > SCARCE_FOR) {
+            (self.scarce, self.open_max) = (None, most_open());
         }
         let mut grown = Vec::new();
         let mut next = now + WATCHED_INTERVAL;
@@ -257,7 +266,7 @@ impl<'a> Tail<'a> {
     }
 
     /// One file's turn.
-    async fn turn(&mut self, id: FileId, out: &Outlet) {
+    pub(super) async fn turn(&mut self, id: FileId, out: &Outlet) {
         let now = clock::now();
         let Some(file) = self.files.get_mut(&id) else { return };
         file.queued = false;
@@ -302,10 +311,13 @@ impl<'a> Tail<'a> {
                 Ok(Read::End) if over => return self.remove(id),
                 Ok(Read::End) => return self.at_end(id, stamp(&meta), until),
                 Ok(Read::Replaced) => self.replaced(id, "its first bytes changed"),
+                Ok(Read::Hole) => self.backlog.count(file, &self.cx.meter),
                 Err(e) => {
-                    file.archive = None;
-                    file.seen = stamp(&meta);
-                    return self.failed(id, &e);
+                    self.unread(id, &e, stamp(&meta));
+                    if waited_out {
+                        self.remove(id);
+                    }
+                    return;
                 }
             }
         }
@@ -439,7 +451,21 @@ impl<'a> Tail<'a> {
         file.seen = (0, 0);
         file.flush_at = None;
         file.archive = None;
+        file.hole = 0;
         self.backlog.count(file, &self.cx.meter);
+    }
+
+    /// Reading what had this `stamp` failed. Content that is damaged is read again once it was written to; what the
+    /// system could not read, soon, and by a descriptor that is not stale.
+    fn unread(&mut self, id: FileId, error: &io::Error, stamp: (u64, i128)) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        file.archive = None;
+        file.seen = stamp;
+        if error.raw_os_error().is_some() && file.gone.is_none() {
+            (file.seen, file.file) = ((0, 0), None);
+            self.backlog.count(file, &self.cx.meter);
+        }
+        self.failed(id, error);
     }
 
     /// Reading failed; it is tried again.
@@ -488,12 +514,18 @@ impl<'a> Tail<'a> {
         options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
         match options.open(path) {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-                self.open_max = (self.open.len() / 2).max(1);
-                self.close_surplus(self.open_max);
+                self.close_for_others();
                 options.open(path)
             }
             opened => opened,
         }
+    }
+
+    /// Descriptors are scarce: half of the open files have to do for now.
+    pub(super) fn close_for_others(&mut self) {
+        self.open_max = (self.open.len() / 2).max(1);
+        self.scarce = Some(clock::now());
+        self.close_surplus(self.open_max);
     }
 
     /// Lets the file keep `open` while there is room. Others make room first: among files that were all read a
@@ -525,6 +557,12 @@ impl<'a> Tail<'a> {
             }
         }
     }
+}
+
+/// Most files that a source holds open: a quarter of what the process may.
+fn most_open() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(2048);
+    usize::try_from(limit / 4).unwrap_or(1024).clamp(8, 1024)
 }
 
 /// How long ago a file was last written to; negative if its clock is ahead.

@@ -64,6 +64,8 @@ pub struct Followed {
     pub compression: Option<Compression>,
     /// A compressed file's reader, while it is read.
     pub archive: Option<Box<Archive>>,
+    /// NUL bytes before the offset that were skipped, of a hole that may go on.
+    pub hole: u64,
     /// Whether a failure to read it was reported.
     pub reported: bool,
     /// Its size when that was last looked at.
@@ -82,6 +84,8 @@ pub fn stamp(meta: &Metadata) -> (u64, i128) {
 pub enum Read {
     /// Rows, and whether the end of the file was met.
     Rows(Rows, bool),
+    /// Nothing but NUL bytes that truncation left, and there may be more of them.
+    Hole,
     /// The end of what is complete.
     End,
     /// The file starts differently: its content was replaced.
@@ -127,6 +131,7 @@ impl Followed {
             after: None,
             compression: None,
             archive: None,
+            hole: 0,
             reported: false,
             size: 0,
             counted: (0, false),
@@ -149,7 +154,7 @@ impl Followed {
         }
         let Some(file) = &self.file else { return Ok(Read::End) };
         let mut chunk = pool.take();
-        let (mut len, mut hole) = (0, 0u64);
+        let mut len = 0;
         loop {
             let room = chunk.len();
             len += read_full(file, &mut chunk.as_mut_slice()[len..], self.offset + len as u64)?;
@@ -165,17 +170,21 @@ impl Followed {
             }
             let coding = Coding::of(prefix, settings.encoding);
             let ended = len < room;
-            let (lead, is_hole) = self.lead(&chunk.as_slice()[..len], coding, hole > 0);
+            let (lead, is_hole) = self.lead(&chunk.as_slice()[..len], coding, self.hole > 0);
             if lead > 0 {
                 self.offset += lead as u64;
-                hole += if is_hole { lead as u64 } else { 0 };
+                self.hole += if is_hole { lead as u64 } else { 0 };
+                if is_hole && lead == len && !ended {
+                    // Others have their turns meanwhile.
+                    return Ok(Read::Hole);
+                }
                 chunk.as_mut_slice().copy_within(lead..len, 0);
                 len -= lead;
                 continue;
             }
-            if hole > 0 {
+            if self.hole > 0 {
                 let path = self.path.display();
-                tracing::warn!(%path, bytes = std::mem::take(&mut hole), "skipped NUL bytes that truncation left");
+                tracing::warn!(%path, bytes = std::mem::take(&mut self.hole), "skipped NUL bytes that truncation left");
             }
             if len == 0 {
                 return Ok(Read::End);

@@ -152,6 +152,10 @@ impl Tail<'_> {
         found.sort_by_key(|f| f.modified);
         let mut last: HashMap<PathBuf, Option<FileId>> = HashMap::new();
         for Found { id, path, meta, of, .. } in found {
+            if self.files.contains_key(&id) {
+                // It has another name, too.
+                continue;
+            }
             tracing::info!(path = %path.display(), of = %of.display(), "rotated unseen, reading the rest");
             self.take_on(id, &path, &meta, Arrival::Rotated, &of);
             let before = last.insert(of.clone(), Some(id)).or_else(|| rotated.get(&of).copied());

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
+
 use super::archive::Compression;
 use super::checkpoint::ARCHIVE_DONE;
 use super::engine::{Tail, age_nanos};
@@ -292,6 +294,7 @@ impl Tail<'_> {
             after,
             compression,
             archive: None,
+            hole: 0,
             reported: false,
             size: meta.len(),
             counted: (0, false),
@@ -386,7 +389,10 @@ fn born_after(looked: SystemTime, now: SystemTime, elapsed: Duration) -> SystemT
 fn may_be_at(path: &Path, id: FileId) -> bool {
     match fs::metadata(path) {
         Ok(meta) => FileId::of(&meta) == id,
-        Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        Err(e) => {
+            let elsewhere = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+            !e.raw_os_error().is_some_and(|code| elsewhere.contains(&code))
+        }
     }
 }
 

@@ -86,7 +86,12 @@ impl Session {
         }
         let names = cx.shared.get::<CheckpointNames>();
         let pipeline = format!("{}.", cx.site.pipeline);
-        for other in Journal::names(&cx.state_dir) {
+        let mut others = Journal::names(&cx.state_dir);
+        // The disk may not have the first checkpoints yet of one whose receipts are under way.
+        others.extend(known.keys().cloned());
+        others.sort_unstable();
+        others.dedup();
+        for other in others {
             if !other.starts_with(&pipeline) || names.contains(&other) {
                 continue;
             }

@@ -254,3 +254,38 @@ async fn writing_pauses_before_the_disk_is_full() {
     running.finish().await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "waits\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_removed_to_make_room_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("o.log");
+    // More than any disk has: it waits for ever.
+    let running = start(json!({ "path": path, "rotate": { "min_disk_free": "1000000TiB" } }));
+    running.queue.push(Batch::from_lines("t", ["waits"])).await;
+    let health = running.cx.health.clone();
+    until("it waits", || matches!(health.state(), crate::flow::State::Restarting { .. })).await;
+    std::fs::remove_file(&path).unwrap();
+    // As long as the old one is held open, its room is not free.
+    until("it begins another one", || path.exists()).await;
+    running.done.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_long_as_one_path_fails_nothing_is_repeated_in_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("b.log")).unwrap();
+    let options = json!({ "path": dir.path().join("{field:t}.log") });
+    let mut sink = testing::build::<FileSink>(ComponentKind::Sink, options).unwrap();
+    let (queue, mut inlet) = testing::queue();
+    let cx = testing::task_cx(ComponentKind::Sink, "file", Path::new("/nonexistent"));
+    queue.push(Batch::from_lines("t", ["t=a", "t=b", "t=a"])).await;
+    for _ in 0..3 {
+        let Err(Fault::Retry { why, .. }) = sink.run(&mut inlet, &cx).await else { panic!("it went on") };
+        assert!(why.contains("b.log"), "{why}");
+    }
+    std::fs::remove_dir(dir.path().join("b.log")).unwrap();
+    queue.close();
+    sink.run(&mut inlet, &cx).await.unwrap();
+    let expected = [("a.log", "t=a\nt=a\n"), ("b.log", "t=b\n")].map(|(n, t)| (n.to_owned(), t.to_owned()));
+    assert_eq!(files(dir.path()), BTreeMap::from(expected));
+}

@@ -62,6 +62,23 @@ async fn what_is_ahead_of_a_file_is_said_until_it_was_taken() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_that_is_removed_is_nobodys() {
+    let rig = Rig::new(&["*.gz"], json!({}));
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(numbered(0..1000).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    rig.append("a.log.gz", &packed[..packed.len() / 2]);
+    let running = rig.start().await;
+    while running.meter.snapshot().errors == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    says(&running, (packed.len() as u64 / 2, 1, 1)).await;
+    rig.remove("a.log.gz");
+    says(&running, (0, 0, 0)).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn while_nobody_takes_rows_it_says_how_much_more_there_is() {
     let rig = Rig::new(&["*.log"], json!({}));
     rig.append("a.log", numbered(0..50_000));
@@ -86,6 +103,24 @@ async fn while_nobody_takes_rows_it_says_how_much_more_there_is() {
     rig.append("a.log", numbered(50_000..100_000));
     assert_eq!(held(before).await - before, numbered(50_000..100_000).len() as u64);
     assert_eq!(running.lines(100_000).await, expected(0..100_000));
+    says(&running, (0, 1, 1)).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_file_of_two_names_is_one_file() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut running = rig.start().await;
+    assert_eq!(running.lines(10).await, expected(0..10));
+    running.stop().await;
+    // Rotated while weir is away, and somebody keeps a second link.
+    rig.append("app.log", numbered(10..15));
+    rig.rename("app.log", "app.log.1");
+    fs::hard_link(rig.log("app.log.1"), rig.log("app.log.2")).unwrap();
+    rig.append("app.log", numbered(15..20));
+    let mut running = rig.start().await;
+    assert_eq!(running.lines(10).await, expected(10..20));
     says(&running, (0, 1, 1)).await;
     running.stop().await;
 }

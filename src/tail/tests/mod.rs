@@ -4,8 +4,8 @@
 mod backlog;
 mod content;
 mod discovery;
+mod hostile;
 mod random;
-
 mod restart;
 mod rotation;
 

@@ -281,3 +281,26 @@ async fn copytruncate_and_compression_together_read_nothing_twice() {
     rig.remove("app.log.1");
     assert_eq!(weir.during(Duration::from_millis(500)).await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renamed_and_a_link_to_itself_in_its_place_it_is_read_to_its_end() {
+    let rig = Rig::new(&["app.log"], json!({}));
+    rig.append("app.log", numbered(0..10));
+    let mut weir = rig.start().await;
+    assert_eq!(weir.lines(10).await, expected(0..10));
+    fs::hard_link(rig.log("app.log"), rig.log("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("app.log", rig.log("loop")).unwrap();
+    // At no moment is nothing there.
+    rig.rename("loop", "app.log");
+    rig.append("elsewhere", numbered(10..15));
+    assert_eq!(weir.lines(5).await, expected(10..15));
+    let followed = || weir.meter.lag().unwrap().files;
+    for _ in 0..1000 {
+        if followed() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(followed(), 0, "it is gone");
+    weir.stop().await;
+}

@@ -129,6 +129,7 @@ impl FileBacklog {
                         return Ok(Some(Block::lines(batch)));
                     }
                 }
+                Read::Hole => {}
                 Read::End => self.done = true,
                 Read::Replaced => {
                     // Another content: whoever follows begins at its start.
