@@ -12,7 +12,7 @@ use logweir::trace::kernel::Tracer;
 use logweir::trace::records::Record;
 use logweir::trace::settings::{Capture, Scope, Settings};
 
-use crate::programs::{Program, Traced, curl, possible, until_quiet};
+use crate::programs::{Program, Traced, curl, left_out, possible, until_quiet};
 
 const WANTED: &str = "aaaaaaaaaaaa";
 const UNWANTED: &str = "bbbbbbbbbbbb";
@@ -39,9 +39,8 @@ impl Group {
     }
 }
 
-/// Nothing that could be installed helps, so this is never required.
 fn no_groups(test: &str) {
-    println!("SKIP ebpf: {test}: no control group can be made here, or processes moved to it");
+    left_out(test, "no control group can be made here, or takes processes");
 }
 
 impl Drop for Group {

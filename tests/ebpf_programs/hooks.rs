@@ -10,7 +10,7 @@ use logweir::trace::kernel::Tracer;
 use logweir::trace::records::Record;
 use logweir::trace::settings::{Capture, Scope, Settings};
 
-use crate::programs::{self, Program, certificate, curl, possible, skip, tls_alone};
+use crate::programs::{self, Program, certificate, curl, left_out, possible, tls_alone};
 
 /// A tracing of one process that has to do without some programs.
 fn tracer(capture: Capture, program: &Program, without: &[&'static str]) -> Tracer {
@@ -71,7 +71,7 @@ fn tls_is_hooked_at_once_or_one_by_one() {
         let hooks = tracer.hooks().to_string();
         if !hooks.contains(way) {
             assert!(without.is_empty() && hooks.contains("tls=on(uprobe, "), "{hooks}");
-            skip("tls at once", "the kernel has no uprobe_multi");
+            left_out("tls at once", "the kernel has no uprobe_multi");
             continue;
         }
         let url = format!("https://127.0.0.1:{}", server.port);
@@ -152,7 +152,7 @@ fn classic_tracepoints_take_over() {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         if output.status.code() == Some(77) || said.starts_with("unshare:") {
-            skip("classic tracepoints", &format!("tracefs cannot be mounted: {}", said.trim()));
+            left_out("classic tracepoints", &format!("tracefs cannot be mounted: {}", said.trim()));
             return;
         }
         assert!(output.status.success() && said.contains("1 passed"), "{said}");

@@ -12,7 +12,7 @@ use logweir::trace::kernel::Tracer;
 use logweir::trace::records::Record;
 use logweir::trace::settings::{Capture, Scope, Settings};
 
-use crate::programs::{Program, certificate, curl, possible, skip, tls_alone};
+use crate::programs::{Program, certificate, curl, left_out, possible, tls_alone};
 use crate::support::eventually;
 
 /// More than lie between two looks at all processes.
@@ -219,7 +219,7 @@ fn in_mount_namespace_with(test: &str, variable: &str, value: &str, first: &str)
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     if output.status.code() == Some(77) || said.starts_with("unshare:") {
-        skip(test, &format!("no mount namespace of its own: {}", said.trim()));
+        left_out(test, &format!("no mount namespace of its own: {}", said.trim()));
         return;
     }
     assert!(output.status.success() && said.contains("1 passed"), "{said}");

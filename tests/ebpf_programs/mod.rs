@@ -24,6 +24,12 @@ pub fn skip(test: &str, reason: &str) {
     println!("SKIP ebpf: {test}: {reason}");
 }
 
+/// Leaves a test out because of the kernel or the container it runs in: nothing that could be installed helps, so it is
+/// never required.
+pub fn left_out(test: &str, reason: &str) {
+    println!("SKIP ebpf: {test}: {reason}");
+}
+
 /// A place for the test, or nothing where it cannot run.
 pub fn possible(test: &str) -> Option<Place> {
     let reason = logweir::sources::ebpf::ABSENT.map(str::to_owned).or_else(|| {
