@@ -5,8 +5,9 @@ usage: cargo build --release && python3 benches/cost.py [files|sse|idle|buffer].
 files: 600 MiB of application log through file -> file, raw, filtered and as JSON, and file -> tcp; dd as the floor.
 sse:   1,000 subscribers on one pipeline at 2,000 events of 120 bytes a second for ten seconds.
 idle:  start to ready, resident memory, what 5,000 idle subscribers add, and what 1,000 quiet files cost.
-buffer: the same flow with a memory buffer, with a disk buffer, and with one that writes every row, three times each;
-       then 4 GiB that wait on disk: from the start of the program to the first byte at the receiver.
+buffer: what writing costs dd, into a new file and over an old one; then the same flow with a memory buffer, with a
+       disk buffer, and with one that writes every row, three times each; then 4 GiB that wait on disk: from the start
+       of the program to the first byte at the receiver.
 CPU is user + system time of the weir process alone.
 """
 import argparse, itertools, multiprocessing, os, resource, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
@@ -127,6 +128,13 @@ def file_to_tcp(directory, source, size, name, filters):
     row(name, spent, size, f"{reader.communicate()[0].strip()} lines, {peak / 1024:.1f} MiB at most")
 
 
+def floor(name, source, target, size, *how):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(["dd", f"if={source}", f"of={target}", "status=none", *how], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    row(f"floor: {name}", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, size)
+
+
 def files():
     directory = tempfile.mkdtemp(prefix="weir-cost-")
     try:
@@ -135,10 +143,7 @@ def files():
         size = os.path.getsize(source)
         print(f"{lines} lines, {size / 2**20:.0f} MiB")
         for _ in range(3):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(["dd", f"if={source}", f"of={directory}/out.log", "bs=256k", "status=none"], check=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            row("floor: dd bs=256k", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, size)
+            floor("dd bs=256k", source, f"{directory}/out.log", size, "bs=256k")
             file_to_file(directory, source, size, "file -> file", "", "")
             file_to_file(directory, source, size, "file -> include -> file", INCLUDE, "")
         file_to_file(directory, source, size, "file -> file, JSON", "", 'format = { type = "json" }\n')
@@ -330,6 +335,10 @@ def buffer():
         source = f"{directory}/in.log"
         write_input(source, 600)
         size = os.path.getsize(source)
+        for _ in range(3):
+            floor("dd bs=1M into a new file", source, f"{directory}/copy.log", size, "bs=1M")
+            floor("dd bs=1M over it", source, f"{directory}/copy.log", size, "bs=1M", "conv=notrunc")
+            os.unlink(f"{directory}/copy.log")
         for (begin, sink), _ in itertools.product([("file", "tcp"), ("tcp", "tcp"), ("tcp", "http")], range(3)):
             for name, options in BUFFERS.items():
                 subprocess.run(["rm", "-rf", f"{directory}/state"])
